@@ -1,0 +1,82 @@
+"""Decoding of images and masks with Pillow: RGB pixels, raw ids, and the way from raw ids to network channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from acamkd_core.datasets.base import ClassInfo
+from acamkd_core.spec.errors import CoreError
+
+MAX_PIXELS = 100_000_000  # a picture larger than this is a mistake or an attack
+UNKNOWN_COLOR = 256  # raw id of an RGB mask pixel whose colour no class has
+
+
+def unreadable(path: Path, error: Exception | str) -> CoreError:
+    """The error of a file that Pillow cannot decode."""
+    return CoreError("dataset.unreadable", f"{path.name} cannot be read: {error}", value=str(path))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as HxWx3 uint8 RGB. Raises CoreError(`dataset.unreadable`)."""
+    return np.asarray(_decode(path).convert("RGB"))
+
+
+def read_ids(path: Path, classes: list[ClassInfo], ignore_id: int) -> np.ndarray:
+    """A mask file as HxW uint16 raw ids; `UNKNOWN_COLOR` where an RGB mask has a colour that no class has.
+
+    Grey masks (L) hold ids, palette masks (P) hold ids as palette indexes, RGB masks hold the classes' colours
+    (black and white mean `ignore_id` unless a class uses them).
+
+    Raises:
+        CoreError: `dataset.unreadable`, or `dataset.mask_mode` for 16-bit and other masks.
+    """
+    picture = _decode(path)
+    if picture.mode in ("L", "P", "1"):
+        return np.asarray(picture.convert("L") if picture.mode == "1" else picture).astype(np.uint16)
+    if picture.mode in ("RGB", "RGBA"):
+        return _ids_from_colors(np.asarray(picture.convert("RGB")), classes, ignore_id)
+    raise CoreError(
+        "dataset.mask_mode",
+        f"mask {path.name} has mode {picture.mode}; 8-bit ids (L), a palette (P) or class colours (RGB) are read",
+        value=str(path),
+    )
+
+
+def train_ids(classes: list[ClassInfo], ignore_id: int) -> tuple[np.ndarray, int]:
+    """The table from raw ids (0..256) to channels, and the ignore id that targets use.
+
+    Ids 0..K-1 stay as they are. Others (gaps, or an ignore id below K) move to the class's position, and ignored
+    pixels to 255. Entries of -1 are ids that no class has.
+    """
+    plain = [c.id for c in classes] == list(range(len(classes)))
+    target_ignore = ignore_id if plain else 255
+    table = np.full(257, -1, dtype=np.int16)
+    table[ignore_id] = target_ignore
+    for position, info in enumerate(classes):
+        table[info.id] = position
+    return table, target_ignore
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise unreadable(path, f"{picture.width}x{picture.height} pixels are too many")
+            picture.load()
+            return picture.copy() if picture.mode == "P" else picture
+    except CoreError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise unreadable(path, error) from None
+
+
+def _ids_from_colors(rgb: np.ndarray, classes: list[ClassInfo], ignore_id: int) -> np.ndarray:
+    packed = rgb.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
+    known = {0x000000: ignore_id, 0xFFFFFF: ignore_id}
+    known |= {(c.color[0] << 16) | (c.color[1] << 8) | c.color[2]: c.id for c in classes}
+    colors, inverse = np.unique(packed, return_inverse=True)
+    ids = np.array([known.get(int(color), UNKNOWN_COLOR) for color in colors], dtype=np.uint16)
+    return ids[inverse].reshape(packed.shape)

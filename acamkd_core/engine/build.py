@@ -1,0 +1,239 @@
+"""From a spec to the parts of a run: the only place that puts tasks, models, datasets and methods together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from acamkd_core.datasets.base import Dataset
+from acamkd_core.datasets.loader import EvalLoader, TrainLoader
+from acamkd_core.datasets.mask_folder import MaskFolder
+from acamkd_core.datasets.registry import open_dataset
+from acamkd_core.engine.parts import Parts, Run
+from acamkd_core.engine.randomness import seed_torch
+from acamkd_core.engine.resolve import from_header, locate, resolve
+from acamkd_core.methods.base import LevelPair, Method
+from acamkd_core.methods.registry import build_method
+from acamkd_core.models.base import TaskModel
+from acamkd_core.models.registry import build_model
+from acamkd_core.models.weights import load_weights
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.job import JobSpec
+from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
+from acamkd_core.spec.models import ModelSpec
+from acamkd_core.spec.native import NativeHeader
+from acamkd_core.tasks.segmentation import SegmentationTask
+
+
+@dataclass
+class Data:
+    """An opened dataset and the spec that fits it."""
+
+    spec: JobSpec
+    automatic: dict[str, Any]
+    dataset: MaskFolder
+    headers: dict[str, NativeHeader | None] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """What the run page says of the data."""
+        return {
+            "name": self.dataset.name,
+            "digest": self.dataset.digest,
+            "classes": [{"id": c.id, "name": c.name, "color": list(c.color)} for c in self.dataset.classes],
+            "ignore_id": self.dataset.ignore_id,
+            "images": self.dataset.splits(),
+        }
+
+
+@dataclass
+class Built:
+    """Everything that trains, and what was decided on the way."""
+
+    spec: JobSpec
+    automatic: dict[str, Any]
+    parts: Parts
+    pairs: list[dict[str, Any]]
+    notes: list[str]
+
+
+def load_data(spec: JobSpec, run: Run) -> Data:
+    """Opens the dataset and fills in sizes, lengths and architectures that only files know.
+
+    Raises:
+        CoreError: `dataset.*`, `weights.*`, `batch.too_large`.
+    """
+    dataset = open_dataset(spec.dataset, roots=run.roots or (), cache=run.cache)
+    images = dataset.splits()
+    for split in ("train", "val"):
+        if not images.get(split):
+            raise CoreError(
+                "dataset.empty_split", f"the split {split} has no image", field=f"dataset.splits.{split}", value=split
+            )
+    count = images["train"] + images.get("unlabelled", 0)
+    per_epoch = count // spec.batch.global_size
+    if per_epoch == 0:
+        raise CoreError(
+            "batch.too_large",
+            f"a batch of {spec.batch.global_size} does not fit a training split of {count} images",
+            hint=f"set batch.global_size to {count} or less",
+            field="batch.global_size",
+            value=spec.batch.global_size,
+        )
+    first = dataset.load(dataset.items("train")[0]).image
+    resolved, automatic = resolve(spec, dataset, (first.shape[0], first.shape[1]), per_epoch)
+    data = Data(resolved, automatic, dataset)
+    for role in ("teacher", "student"):
+        model: ModelSpec | None = getattr(data.spec, role)
+        if model is None:
+            continue
+        updates, data.headers[role] = from_header(model, locate(model, run.inputs, role), role)
+        if updates:
+            merged = type(model).model_validate({**model.model_dump(), **updates})
+            data.spec = data.spec.model_copy(update={role: merged})
+            automatic.update({f"{role}.{name}": value for name, value in updates.items()})
+    return data
+
+
+def build(data: Data, run: Run, device: torch.device) -> Built:
+    """Networks, methods and loaders. Student and methods are drawn from (seed, purpose): arms share their start.
+
+    Raises:
+        CoreError: `teacher.other_classes`, `level.unknown`, `weights.*`, and what the methods refuse.
+    """
+    spec, dataset = data.spec, data.dataset
+    notes: list[str] = []
+    task = SegmentationTask(dataset.classes, dataset.ignore_id, spec.augment, spec.task_loss)
+    seed_torch(spec.seed, "student")
+    student = _network(spec.student, "student", dataset, data, run, notes)
+    teacher = None
+    if spec.teacher is not None:
+        seed_torch(spec.seed, "teacher")
+        teacher = _network(spec.teacher, "teacher", dataset, data, run, notes).eval().requires_grad_(False).to(device)
+    methods, pairs = _methods(spec, student, teacher, len(dataset.classes), run, device)
+    student.to(device)
+    if spec.train.channels_last:
+        for network in (student, teacher):
+            if network is not None:
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loader = partial(
+        TrainLoader, dataset, task, seed=spec.seed, batch=spec.batch.global_size, workers=spec.batch.workers
+    )
+    per_epoch = loader().iterations_per_epoch
+    val = EvalLoader(dataset, task, "val", batch=spec.evaluation.batch_size)
+    test = EvalLoader(dataset, task, "test", batch=spec.evaluation.batch_size) if dataset.splits().get("test") else None
+    iterations = spec.schedule.iterations or (spec.schedule.epochs or 0) * per_epoch
+    assert spec.evaluation.every
+    assert spec.checkpoint.every
+    count = min(spec.evaluation.panels, len(val))
+    parts = Parts(
+        task=task, student=student, teacher=teacher, methods=methods,
+        train=lambda start: iter(loader(start_iteration=start)), batches_per_epoch=per_epoch, val=val, test=test, device=device,
+        iterations=iterations, evaluate_every=spec.evaluation.every, checkpoint_every=spec.checkpoint.every,
+        global_batch=spec.batch.global_size, panel_images=[i * len(val) // count for i in range(count)],
+    )  # fmt: skip
+    return Built(spec, data.automatic, parts, pairs, notes)
+
+
+def _network(spec: ModelSpec, role: str, dataset: Dataset, data: Data, run: Run, notes: list[str]) -> TaskModel:
+    assert spec.arch is not None
+    names = [c.name for c in dataset.classes]
+    header = data.headers.get(role)
+    if role == "teacher" and header is not None:
+        theirs = list(header.class_names)
+        if theirs and theirs != names:
+            raise CoreError(
+                "teacher.other_classes",
+                f"the teacher knows {len(theirs)} classes ({', '.join(theirs[:6])} ...), the dataset has {len(names)} ({', '.join(names[:6])} ...)",
+                hint="train a teacher on this dataset, or use the dataset it was trained on",
+                field="teacher",
+                value=len(theirs),
+            )
+    model = build_model(spec.arch, num_classes=len(names), preprocess=spec.preprocess)
+    if spec.backbone_weights is not None:
+        report = load_weights(
+            model, spec.backbone_weights, files=run.inputs, backbone_only=True, field=f"{role}.backbone_weights"
+        )
+        notes.append(f"{role} backbone: {report}")
+    if spec.weights is not None:
+        report = load_weights(model, spec.weights, files=run.inputs, strict=role == "teacher", field=f"{role}.weights")
+        notes.append(f"{role}: {report}")
+    return model
+
+
+def _methods(
+    spec: JobSpec, student: TaskModel, teacher: TaskModel | None, num_classes: int, run: Run, device: torch.device
+) -> tuple[list[Method], list[dict[str, Any]]]:
+    methods: list[Method] = []
+    described: list[dict[str, Any]] = []
+    for number, term in enumerate(spec.distill):
+        assert teacher is not None
+        pairs = pair_levels(term, student, teacher, f"distill.{number}")
+        if isinstance(term, FeatureMSEMatchedTerm) and term.ratio is None:
+            term = term.model_copy(update={"ratio": _ratio(term, run, f"distill.{number}.ratio_from")})
+        seed_torch(spec.seed, "methods", number)
+        methods.append(build_method(term, pairs, num_classes=num_classes).to(device))
+        described += [
+            {
+                "method": term.method,
+                "student_level": pair.name,
+                "teacher_level": pair.teacher_name,
+                "student": [pair.student.channels, pair.student.stride],
+                "teacher": [pair.teacher.channels, pair.teacher.stride],
+                "adapter": pair.student.channels != pair.teacher.channels,
+            }
+            for pair in pairs
+        ]
+    return methods, described
+
+
+def pair_levels(term: MethodTerm, student: TaskModel, teacher: TaskModel, field_name: str) -> list[LevelPair]:
+    """The levels that a term compares.
+
+    Raises:
+        CoreError: `level.unknown`, with the levels that exist.
+    """
+    names = term.teacher_at or term.at
+    if len(names) != len(term.at):
+        raise CoreError(
+            "level.count", f"at names {len(term.at)} levels, teacher_at {len(names)}", field=f"{field_name}.teacher_at"
+        )
+    for name, model, key, who in [
+        *((n, student, "at", "student") for n in term.at),
+        *((n, teacher, "teacher_at", "teacher") for n in names),
+    ]:
+        if name not in model.levels:
+            raise CoreError(
+                "level.unknown",
+                f"the {who} has no level {name!r}",
+                hint=f"it has {', '.join(model.levels)}",
+                field=f"{field_name}.{key}",
+                value=name,
+            )
+    return [LevelPair(s, t, student.levels[s], teacher.levels[t]) for s, t in zip(term.at, names, strict=True)]
+
+
+def _ratio(term: FeatureMSEMatchedTerm, run: Run, field_name: str) -> tuple[tuple[int, float], ...]:
+    if term.ratio_from is None:
+        raise CoreError(
+            "ratio.missing",
+            "feature_mse_matched needs `ratio` or `ratio_from`",
+            hint="name a finished ACAM-KD job",
+            field=field_name,
+        )
+    reference = term.ratio_from
+    path = run.inputs.get(reference.replace("job:", "ratio:", 1)) or Path(reference)
+    try:
+        pairs = [(int(step), float(ratio)) for step, ratio in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError) as error:
+        raise CoreError(
+            "ratio.unreadable",
+            f"no (iteration, ratio) pairs in {reference}: {error}",
+            field=field_name,
+            value=reference,
+        ) from None
+    return tuple(pairs)

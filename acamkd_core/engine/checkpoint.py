@@ -1,0 +1,133 @@
+"""Checkpoints: everything a bit-exact resume needs, whole or not there.
+
+A checkpoint is self-contained: besides the current state it carries the best student so far, so that a resume on
+another host needs one file. Random generators are not in it because no draw depends on earlier draws (randomness.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from acamkd_core.spec.errors import CoreError
+
+FORMAT = 1
+
+
+@dataclass
+class Position:
+    """Where a run is, and what it has seen so far. `iteration` counts finished optimizer steps."""
+
+    iteration: int = 0
+    evaluated: int = 0
+    best_score: float | None = None
+    best_iteration: int | None = None
+    evaluations_without_gain: int = 0
+    accumulate: int = 1
+    oom_retried: bool = False
+    teacher_metrics: dict[str, float] = field(default_factory=dict)
+    zero_counts: dict[str, int] = field(default_factory=dict)
+    # An alarm is raised once, also over a resume.
+    raised: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Checkpoint:
+    """The content of a checkpoint file. Never the teacher."""
+
+    position: Position
+    student: dict[str, torch.Tensor]
+    methods: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    ema: dict[str, torch.Tensor] | None
+    best_student: dict[str, torch.Tensor] | None
+    device_seconds: float
+    spec_digest: str
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Writes aside, syncs, renames: after a crash there is the old file or the new one.
+
+    Raises:
+        CoreError: `disk.full` when there is no room; an earlier checkpoint stays untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    data = {**asdict_shallow(checkpoint), "format": FORMAT, "position": asdict(checkpoint.position)}
+    try:
+        with open(aside, "wb") as file:
+            torch.save(data, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except (OSError, RuntimeError) as error:
+        aside.unlink(missing_ok=True)
+        # torch's zip writer reports a full disk as a RuntimeError of its own.
+        full = getattr(error, "errno", None) == errno.ENOSPC or "write" in str(error).lower()
+        if full:
+            raise CoreError(
+                "disk.full",
+                f"no room to write the checkpoint {path.name}",
+                hint="free space, then resume or retry",
+                value=str(path.parent),
+            ) from error
+        raise
+
+
+def asdict_shallow(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Fields as they are: `dataclasses.asdict` would copy every tensor."""
+    return {name: getattr(checkpoint, name) for name in checkpoint.__dataclass_fields__}
+
+
+def load(path: Path, spec_digest: str | None = None) -> Checkpoint:
+    """Reads a checkpoint on the CPU.
+
+    Raises:
+        CoreError: `checkpoint.unreadable` for a torn or foreign file, `checkpoint.other_spec` for another job's.
+    """
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        if data.pop("format") != FORMAT:
+            raise ValueError("unknown format version")
+        checkpoint = Checkpoint(**{**data, "position": Position(**data["position"])})
+    except Exception as error:
+        raise CoreError(
+            "checkpoint.unreadable",
+            f"{path.name} is not a readable checkpoint: {str(error).splitlines()[0][:200]}",
+            value=str(path),
+        ) from error
+    if spec_digest is not None and checkpoint.spec_digest != spec_digest:
+        raise CoreError(
+            "checkpoint.other_spec",
+            "the checkpoint belongs to a job with another spec",
+            hint="start a new job instead of resuming",
+            value=str(path),
+        )
+    return checkpoint
+
+
+class CheckpointFolder:
+    """Keeps best, last, and the last but one (a reader may still be copying it)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._recent: list[Path] = []
+        self._best: Path | None = None
+
+    def write(self, checkpoint: Checkpoint, *, is_best: bool) -> Path:
+        """Saves, then removes what is neither best nor recent."""
+        path = self.folder / f"iteration-{checkpoint.position.iteration:08d}.ckpt"
+        save(checkpoint, path)
+        if is_best:
+            self._best = path
+        self._recent = [*[p for p in self._recent if p != path], path][-2:]
+        for old in self.folder.glob("iteration-*.ckpt"):
+            if old not in self._recent and old != self._best:
+                old.unlink(missing_ok=True)
+        return path

@@ -1,0 +1,167 @@
+"""One distillation from data to verified download, as a straight line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from acamkd_core.engine.build import build, load_data
+from acamkd_core.engine.deliver import deliver
+from acamkd_core.engine.evaluate import Score, evaluate, evaluation_event
+from acamkd_core.engine.inspection import check_dataset
+from acamkd_core.engine.parts import Emit, Parts, Run
+from acamkd_core.engine.profile import profile_model
+from acamkd_core.engine.randomness import be_deterministic
+from acamkd_core.engine.resolve import digest
+from acamkd_core.engine.result import JobResult
+from acamkd_core.engine.trainer import Outcome, train
+from acamkd_core.engine.watch import finite_or_null
+from acamkd_core.models.weights import weights_digest
+from acamkd_core.spec.errors import CoreError, ErrorInfo
+from acamkd_core.spec.events import AlarmEvent, LogEvent, MetricsEvent, ProfileEvent, ResolvedEvent, StageEvent
+from acamkd_core.spec.job import JobSpec
+from acamkd_core.spec.labels import arch_label
+from acamkd_core.tasks.pictures import heat
+
+
+def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], bool], device: torch.device) -> JobResult:
+    """Data, networks, teacher check, training, test score, exports, gate, bundle.
+
+    Raises:
+        CoreError, NonFiniteLoss: see `trainer.train`; `run_job` turns them into a failed result.
+    """
+    be_deterministic()
+    emit(StageEvent(stage="data"))
+    data = load_data(spec, run)
+    if check_dataset(data.dataset, run, emit=emit, should_stop=should_stop) is None:
+        return JobResult("stopped", "stopped")
+    emit(StageEvent(stage="build"))
+    built = build(data, run, device)
+    spec, parts = built.spec, built.parts
+    images = ", ".join(f"{count} {split}" for split, count in data.dataset.splits().items())
+    emit(
+        LogEvent(
+            message=f"data: {data.dataset.name}@{data.dataset.digest}, {images}, {len(data.dataset.classes)} classes"
+        )
+    )
+    for line in built.notes:
+        emit(LogEvent(message=line))
+    emit(
+        ResolvedEvent(
+            spec=spec.model_dump(mode="json"), automatic=built.automatic, dataset=data.facts(), pairs=built.pairs
+        )
+    )
+    _profile(parts, spec, emit)
+
+    teacher_metrics: dict[str, float] = {}
+    if parts.teacher is not None and run.resume is None:
+        emit(StageEvent(stage="teacher_check"))
+        teacher_metrics = _check_teacher(parts, spec, emit)
+
+    emit(StageEvent(stage="train"))
+    outcome = train(
+        parts, spec, run, spec_digest=digest(spec), emit=emit, should_stop=should_stop, mask_picture=heat,
+        teacher_metrics=teacher_metrics,
+    )  # fmt: skip
+    if outcome.reason == "stopped":
+        return JobResult("stopped", "stopped", iteration=outcome.position.iteration)
+
+    chosen = outcome.best_student if spec.checkpoint.select == "best" else outcome.last_student
+    parts.student.load_state_dict(chosen)
+    position = outcome.position
+    metrics = {f"teacher/{k}": v for k, v in position.teacher_metrics.items()}
+    if position.best_score is not None:
+        metrics[f"best/{parts.task.primary_metric}"] = position.best_score
+
+    score: Score | None = None
+    if parts.test is not None:
+        emit(StageEvent(stage="test"))
+        score = evaluate(parts.student, parts.task, parts.test, device, should_stop=should_stop)
+        if score is None:
+            return JobResult("stopped", "stopped", iteration=position.iteration)
+        emit(evaluation_event(score, "student", "test", position.iteration))
+        values = {f"test/{k}": v for k, v in score.metrics.items()}
+        metrics |= values
+        primary = parts.task.primary_metric
+        emit(
+            LogEvent(
+                message=f"test {primary} {score.metrics[primary]:.2f}, checkpoint of iteration {_chosen(spec, outcome)}"
+            )
+        )
+        emit(MetricsEvent(iteration=position.iteration, **finite_or_null(values)))
+
+    finished = deliver(built, data, run, metrics=metrics, test=score, emit=emit, should_stop=should_stop)
+    if finished is None:
+        return JobResult("stopped", "stopped", iteration=position.iteration)
+    metrics |= finished
+    emit(StageEvent(stage="done"))
+    return JobResult(
+        "succeeded",
+        outcome.reason,
+        metrics=metrics,
+        weights_digest=weights_digest(parts.student.state_dict()),
+        iteration=position.iteration,
+    )
+
+
+def _chosen(spec: JobSpec, outcome: Outcome) -> int | None:
+    position = outcome.position
+    return position.best_iteration if spec.checkpoint.select == "best" else position.iteration
+
+
+def _profile(parts: Parts, spec: JobSpec, emit: Emit) -> None:
+    size = spec.augment.size
+    assert size is not None
+    networks: list[tuple[Any, Any, Any]] = [("student", parts.student, spec.student)]
+    if parts.teacher is not None:
+        networks.insert(0, ("teacher", parts.teacher, spec.teacher))
+    for role, network, described in networks:
+        facts = profile_model(network, *size)
+        emit(
+            ProfileEvent(
+                role=role, arch=arch_label(described.arch), parameters=facts.parameters, macs=facts.macs,
+                latency_ms=facts.latency_ms, latency_conditions=facts.conditions,
+            )
+        )  # fmt: skip
+
+
+def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit) -> dict[str, float]:
+    """Scores the teacher on the split that selects, before anything learns from it.
+
+    Raises:
+        CoreError: `teacher.unexpected_score` outside `expect`, `teacher.below_constant` when always naming one class
+            would score better (wrong preprocessing, wrong weights, permuted classes) and no `expect` says otherwise.
+    """
+    assert parts.teacher is not None
+    assert spec.teacher is not None
+    started, primary = time.monotonic(), parts.task.primary_metric
+    score = evaluate(parts.teacher, parts.task, parts.val, parts.device)
+    assert score is not None
+    emit(evaluation_event(score, "teacher", "val", 0))
+    value = score.metrics[primary]
+    emit(LogEvent(message=f"teacher scores {value:.2f} {primary} on val ({time.monotonic() - started:.1f} s)"))
+    expect = spec.teacher.expect
+    if expect is not None and abs(value - expect.miou) > expect.tolerance:
+        raise CoreError(
+            "teacher.unexpected_score",
+            f"the teacher scores {value:.2f}, expected {expect.miou:.2f} ± {expect.tolerance:.2f}",
+            hint="check teacher.preprocess (order, range, mean, std), align_corners, and the class order",
+            field="teacher.expect",
+            value=round(value, 2),
+        )
+    constant = parts.task.constant_score(batch.targets for batch in parts.val)
+    if value <= constant:
+        info = ErrorInfo(
+            code="teacher.below_constant",
+            message=f"the teacher scores {value:.2f}, no better than always naming one class ({constant:.2f})",
+            hint="check teacher.preprocess and the weights; to use it all the same, state `teacher.expect`",
+            field="teacher",
+            value=round(value, 2),
+        )
+        if expect is None:
+            raise CoreError(info.code, info.message, hint=info.hint, field=info.field, value=info.value)
+        emit(AlarmEvent(iteration=0, severity="error", info=info))
+    return score.metrics

@@ -1,0 +1,99 @@
+"""Size and speed of a network: parameters, multiply-adds, latency with its conditions."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Parameters and multiply-adds are exact; the latency is a measurement under the conditions beside it.
+
+    macs: of one image of `height` x `width`. latency_ms: median seconds of a forward pass of `batch` images, in ms.
+    """
+
+    parameters: int
+    macs: int
+    latency_ms: float
+    runs: int
+    device: str
+    threads: int
+    batch: int
+    height: int
+    width: int
+
+    @property
+    def conditions(self) -> str:
+        """One line that makes the latency comparable."""
+        threads = f", {self.threads} thread{'s' if self.threads != 1 else ''}" if self.device == "cpu" else ""
+        return (
+            f"{self.device}{threads}, batch {self.batch}, {self.height}x{self.width}, fp32, median of {self.runs} runs"
+        )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable and frozen weights; buffers (batch norm statistics) do not count."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, height: int, width: int) -> int:
+    """Multiply-adds of convolutions and matrix products for one image in eval mode; nothing is computed.
+
+    Batch norm (folded at inference), activations and resizing do not count, as in most papers. The model is copied to
+    the meta device, so neither its weights nor its mode are touched.
+    """
+    meta = copy.deepcopy(model).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        meta(torch.empty(1, 3, height, width, device="meta"))
+    return int(counter.get_total_flops()) // 2  # two operations a multiply-add
+
+
+def measure_latency(
+    model: nn.Module, height: int, width: int, *, batch: int = 1, runs: int = 15, warmup: int = 3
+) -> float:
+    """Median milliseconds of a forward pass in eval mode on the model's device. Restores the model's mode.
+
+    The image has its own generator: a run's random numbers must not depend on whether it was profiled.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(batch, 3, height, width, generator=generator).to(device)
+    training = model.training
+    model.eval()
+    seconds = []
+    try:
+        with torch.inference_mode():
+            for index in range(warmup + runs):
+                start = time.perf_counter()
+                model(images)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                if index >= warmup:
+                    seconds.append(time.perf_counter() - start)
+    finally:
+        model.train(training)
+    return 1000 * statistics.median(seconds)
+
+
+def profile_model(model: nn.Module, height: int, width: int, *, batch: int = 1, runs: int = 15) -> Profile:
+    """Everything above for one network and input size."""
+    device = next(model.parameters()).device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return Profile(
+        parameters=count_parameters(model),
+        macs=count_macs(model, height, width),
+        latency_ms=measure_latency(model, height, width, batch=batch, runs=runs),
+        runs=runs,
+        device=name,
+        threads=torch.get_num_threads(),
+        batch=batch,
+        height=height,
+        width=width,
+    )

@@ -1,0 +1,93 @@
+"""One optimizer step's gradients: teacher, student, supervised and distillation terms, micro-batch by micro-batch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acamkd_core.engine import checkpoint as ckpt
+from acamkd_core.engine.parts import Parts
+from acamkd_core.engine.randomness import generator, seed_torch
+from acamkd_core.engine.watch import Watch
+from acamkd_core.methods.base import StepContext
+from acamkd_core.models.base import ModelOutput
+from acamkd_core.spec.job import JobSpec
+
+
+class NonFiniteLoss(Exception):
+    """A loss was NaN or infinite; the last finite state is kept."""
+
+    def __init__(self, iteration: int, terms: dict[str, float]) -> None:
+        super().__init__(f"non-finite loss at iteration {iteration}")
+        self.iteration = iteration
+        self.terms = terms
+
+
+def forward_backward(
+    parts: Parts, spec: JobSpec, scaler: Any, images: Tensor, targets: Any, position: ckpt.Position, watch: Watch | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Gradients of one optimizer step. Returns the mean of every term over the micro-batches, and diagnostics.
+
+    Raises:
+        NonFiniteLoss: when the sum of the terms is not finite.
+    """
+    device, step = parts.device, position.iteration
+    sums: dict[str, float] = {}
+    scalars: dict[str, float] = {}
+    pieces = list(split(images, targets, position.accumulate))
+    for number, (part_images, part_targets) in enumerate(pieces):
+        # Dropout masks are a function of (seed, step, piece), so a resume needs no saved generator state.
+        seed_torch(spec.seed, "step", step, number)
+        share = part_images.shape[0] / images.shape[0]
+        part_images = part_images.to(device, non_blocking=True)
+        if spec.train.channels_last:
+            part_images = part_images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype=dtype(spec.train.precision), enabled=spec.train.precision != "fp32"):
+            teacher_out = teach(parts.teacher, part_images)
+            out = parts.student(part_images)
+            terms = dict(parts.task.loss(parts.student, out, part_targets))
+            context = None
+            if teacher_out is not None:
+                context = StepContext(
+                    teacher=teacher_out, student=out, teacher_head=getattr(parts.teacher, "head", None),
+                    student_head=getattr(parts.student, "head", None), targets=part_targets, step=step, num_steps=parts.iterations,
+                    generator=generator(spec.seed, "method", step, number),
+                )  # fmt: skip
+                for method in parts.methods:
+                    for name, value in method(context).items():
+                        terms[name] = terms[name] + value if name in terms else value
+            total = torch.stack([value.float() for value in terms.values()]).sum()
+        current = {name: float(value.detach()) for name, value in terms.items()}
+        if not math.isfinite(float(total.detach())):
+            raise NonFiniteLoss(step + 1, current)
+        scaler.scale(total * share).backward()
+        for name, number_value in current.items():
+            sums[name] = sums.get(name, 0.0) + number_value * share
+        if watch is not None and context is not None and number == 0:
+            scalars = watch.diagnose(parts.methods, context)
+    return sums, scalars
+
+
+def teach(teacher: nn.Module | None, images: Tensor) -> ModelOutput | None:
+    # no_grad and not inference_mode: autograd refuses to save inference tensors for the student's backward pass.
+    if teacher is None:
+        return None
+    with torch.no_grad():
+        out: ModelOutput = teacher(images)
+        return out
+
+
+def split(images: Tensor, targets: Any, pieces: int) -> Iterator[tuple[Tensor, Any]]:
+    """Micro-batches. Targets are a tensor or a sequence with one entry an image."""
+    edges = [images.shape[0] * number // pieces for number in range(pieces + 1)]
+    for start, end in itertools.pairwise(edges):
+        yield images[start:end], targets[start:end]
+
+
+def dtype(precision: str) -> torch.dtype:
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

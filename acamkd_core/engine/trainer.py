@@ -1,0 +1,288 @@
+"""The training loop: read it top to bottom. Every side effect is one visible call; there are no hooks and no globals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from acamkd_core.engine import checkpoint as ckpt
+from acamkd_core.engine.evaluate import Score, draw_panels, evaluate, evaluation_event
+from acamkd_core.engine.memory import is_out_of_memory
+from acamkd_core.engine.optim import build_optimizer, rate, set_rate
+from acamkd_core.engine.parts import Emit, Parts, Run
+from acamkd_core.engine.step import NonFiniteLoss, forward_backward
+from acamkd_core.engine.watch import Clock, Watch, finite_or_null
+from acamkd_core.spec.errors import CoreError, ErrorInfo
+from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, LogEvent, MetricsEvent, RewoundEvent
+from acamkd_core.spec.job import JobSpec
+
+
+@dataclass
+class Outcome:
+    """How training ended: `stopped` on request, `early_stop`, or `done`; and the weights to go on with."""
+
+    reason: str
+    position: ckpt.Position
+    best_student: dict[str, Tensor]
+    last_student: dict[str, Tensor]
+
+
+def train(
+    parts: Parts,
+    spec: JobSpec,
+    run: Run,
+    *,
+    spec_digest: str,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+    mask_picture: Callable[[np.ndarray], np.ndarray],
+    teacher_metrics: dict[str, float] | None = None,
+) -> Outcome:
+    """Trains `parts.student` until the schedule, an early stop or `should_stop` ends it.
+
+    Raises:
+        NonFiniteLoss: before the optimizer saw the bad gradient; a checkpoint of the last finite state was written.
+        CoreError: `out_of_memory` when half the batch did not fit either, `disk.full`, `checkpoint.*`.
+    """
+    student, methods, device = parts.student, parts.method_modules, parts.device
+    optimizer = build_optimizer(spec.optimizer, student, methods)
+    scaler = torch.amp.GradScaler(device.type, enabled=spec.train.precision == "fp16" and device.type == "cuda")
+    average = _clone(student) if spec.train.ema else None
+    position = ckpt.Position(accumulate=spec.batch.accumulate, teacher_metrics=teacher_metrics or {})
+    best: dict[str, Tensor] | None = None
+    folder = ckpt.CheckpointFolder(run.folder / "checkpoints")
+    clock = Clock(parts.iterations, parts.global_batch, run.device_seconds)
+
+    if run.resume is not None:
+        state = ckpt.load(run.resume, spec_digest)
+        student.load_state_dict(state.student)
+        methods.load_state_dict(state.methods)
+        optimizer.load_state_dict(state.optimizer)
+        scaler.load_state_dict(state.scaler)
+        position, best, average = state.position, state.best_student, state.ema
+        clock.device_seconds = max(run.device_seconds, state.device_seconds)
+        emit(RewoundEvent(iteration=position.iteration, attempt=run.attempt))
+
+    def snapshot() -> ckpt.Checkpoint:
+        return ckpt.Checkpoint(
+            position=position, student=student.state_dict(), methods=methods.state_dict(), optimizer=optimizer.state_dict(),
+            scaler=scaler.state_dict(), ema=average, best_student=best, device_seconds=clock.device_seconds, spec_digest=spec_digest,
+        )  # fmt: skip
+
+    def save(is_best: bool, metrics: dict[str, float]) -> None:
+        path = folder.write(snapshot(), is_best=is_best)
+        emit(
+            CheckpointEvent(
+                iteration=position.iteration,
+                path=str(path.relative_to(run.folder)),
+                is_best=is_best,
+                is_last=True,
+                metrics=metrics,
+            )
+        )
+
+    def outcome(reason: str) -> Outcome:
+        last = average if average is not None else _clone(student)
+        return Outcome(reason, position, best if best is not None else last, last)
+
+    watch = Watch(position, emit)
+    log_every = max(1, parts.iterations // 2000)
+    # Diagnosing repeats a method's forward pass: at most 60 times a run.
+    diagnose_every = max(1, parts.iterations // 60)
+    tell_every = max(1, parts.iterations // 50)
+    milestones = [m * (parts.batches_per_epoch if spec.schedule.epochs else 1) for m in spec.schedule.milestones]
+    batches = parts.train(position.iteration)
+    student.train()
+    methods.train()
+    clock.start()
+    if (event := clock.progress(position.iteration, parts.batches_per_epoch)) is not None:
+        emit(event)
+
+    while True:
+        due = position.iteration > 0 and (
+            position.iteration % parts.evaluate_every == 0 or position.iteration == parts.iterations
+        )
+        # `evaluated` is in the checkpoint: a stop in the middle of an evaluation repeats it after the resume.
+        if due and position.evaluated != position.iteration:
+            with _weights(student, average):
+                score = evaluate(student, parts.task, parts.val, device, should_stop=should_stop)
+                if score is None:
+                    save(False, {})
+                    return outcome("stopped")
+                position.evaluated = position.iteration
+                is_best = _note_score(position, score.metrics[parts.task.primary_metric])
+                if is_best:
+                    best = _clone(student)
+                emit(evaluation_event(score, "student", "val", position.iteration, is_best))
+                emit(LogEvent(message=_line(position, parts, score, is_best)))
+                emit(MetricsEvent(iteration=position.iteration, **finite_or_null(_named(score, clock))))
+                first = position.iteration <= parts.evaluate_every
+                for panel in draw_panels(parts, run.folder, position.iteration, first=first, mask_picture=mask_picture):
+                    emit(panel)
+            save(is_best, {f"val/{k}": v for k, v in score.metrics.items()})
+            if spec.evaluation.early_stop and position.evaluations_without_gain >= spec.evaluation.early_stop:
+                emit(LogEvent(message=f"no gain in {spec.evaluation.early_stop} evaluations: stopping early"))
+                return outcome("early_stop")
+            clock.resume()
+        if position.iteration >= parts.iterations:
+            return outcome("done")
+        if should_stop():
+            save(False, {})
+            return outcome("stopped")
+
+        step = position.iteration
+        with clock.waiting():
+            batch = next(batches)
+        lr = rate(spec.schedule, spec.optimizer.lr, step, parts.iterations, milestones)
+        set_rate(optimizer, lr)
+        logging = (step + 1) % log_every == 0 or step % diagnose_every == 0
+        try:
+            terms, scalars = forward_backward(
+                parts,
+                spec,
+                scaler,
+                batch.images,
+                batch.targets,
+                position,
+                watch if step % diagnose_every == 0 else None,
+            )
+        except NonFiniteLoss as error:
+            save(False, {})
+            emit(MetricsEvent(iteration=step + 1, **finite_or_null({f"loss/{k}": v for k, v in error.terms.items()})))
+            raise
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _halve(position, spec, error, emit)
+            optimizer.zero_grad(set_to_none=True)
+            batches = parts.train(step)
+            continue
+        if spec.train.grad_clip is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], spec.train.grad_clip)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        if average is not None and spec.train.ema:
+            _update_average(average, student, spec.train.ema)
+        position.iteration = step + 1
+        clock.stepped()
+
+        if logging:
+            watch.terms(position.iteration, terms)
+            emit(
+                MetricsEvent(
+                    iteration=position.iteration,
+                    **finite_or_null(_loss_values(terms, lr, scalars, bool(parts.methods))),
+                )
+            )
+        if (event := clock.progress(position.iteration, parts.batches_per_epoch)) is not None:
+            emit(event)
+            watch.starvation(position.iteration, event.data_wait)
+        if position.iteration == 1 or position.iteration % tell_every == 0:
+            told = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+            emit(LogEvent(message=f"iteration {position.iteration}/{parts.iterations}: {told}, lr {lr:.3g}"))
+        if position.iteration % parts.checkpoint_every == 0 and position.iteration % parts.evaluate_every:
+            save(False, {})
+
+
+def _note_score(position: ckpt.Position, score: float) -> bool:
+    """Records a validation score; True when it is the best so far."""
+    if position.best_score is None or score > position.best_score:
+        position.best_score, position.best_iteration = score, position.iteration
+        position.evaluations_without_gain = 0
+        return True
+    position.evaluations_without_gain += 1
+    return False
+
+
+def _line(position: ckpt.Position, parts: Parts, score: Score, is_best: bool) -> str:
+    """An evaluation as a line of the log."""
+    primary = parts.task.primary_metric
+    return (
+        f"iteration {position.iteration}/{parts.iterations}: val {primary} {score.metrics[primary]:.2f}"
+        f"{' (best so far)' if is_best else f' (best {position.best_score:.2f} at {position.best_iteration})'}, {score.seconds:.1f} s"
+    )
+
+
+def _named(score: Score, clock: Clock) -> dict[str, float]:
+    """A validation score as metric points."""
+    values = {f"val/{name}": value for name, value in score.metrics.items()}
+    values |= {f"val/iou/{name}": value for name, value in score.per_class.items() if value is not None}
+    # The only figure that is not repeatable: it lets charts use device time as their x axis.
+    return values | {"time/device_seconds": clock.device_seconds}
+
+
+def _loss_values(terms: dict[str, float], lr: float, scalars: dict[str, float], distilled: bool) -> dict[str, float]:
+    """Terms, learning rate and diagnostics of a step as metric points."""
+    total = sum(terms.values())
+    values = {f"loss/{name}": value for name, value in terms.items()} | {"loss/total": total, "lr": lr} | scalars
+    # Diversity shapes masks, not the student: it is no part of what the student hears from its teacher.
+    heard = {name: value for name, value in terms.items() if not name.endswith("/diversity")}
+    if distilled and (whole := sum(heard.values())):
+        values["kd/share"] = sum(value for name, value in heard.items() if name not in ("task", "aux")) / whole
+    return values
+
+
+def _halve(position: ckpt.Position, spec: JobSpec, error: Exception, emit: Emit) -> None:
+    """One retry with half the batch and doubled accumulation, said aloud; a second failure is final.
+
+    Below four images there is nothing to halve: batch norm cannot learn from a single image.
+    """
+    micro = spec.batch.global_size // position.accumulate
+    if not spec.train.oom_retry or position.oom_retried or micro < 4:
+        raise CoreError(
+            "out_of_memory",
+            f"a batch of {micro} images does not fit into memory",
+            hint=f"retry with batch.accumulate={position.accumulate * 2}, a smaller crop, or a lower precision",
+            field="batch.accumulate",
+            value=position.accumulate,
+        ) from error
+    position.accumulate *= 2
+    position.oom_retried = True
+    info = ErrorInfo(
+        code="out_of_memory.retry",
+        message=f"out of memory: going on with {micro // 2} images a pass and {position.accumulate} passes a step",
+        hint="batch norm sees smaller batches from here on: scores can differ slightly",
+        field="batch.accumulate",
+        value=position.accumulate,
+    )
+    emit(AlarmEvent(iteration=position.iteration, severity="warning", info=info))
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _clone(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+@torch.no_grad()
+def _update_average(average: dict[str, Tensor], module: nn.Module, decay: float) -> None:
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            average[name].lerp_(tensor, 1.0 - decay)
+        else:
+            average[name].copy_(tensor)
+
+
+class _weights:
+    """Puts the averaged weights into the student for an evaluation, and the trained ones back."""
+
+    def __init__(self, module: nn.Module, average: dict[str, Tensor] | None) -> None:
+        self.module, self.average = module, average
+
+    def __enter__(self) -> None:
+        if self.average is not None:
+            self.trained = _clone(self.module)
+            self.module.load_state_dict(self.average)
+
+    def __exit__(self, *_: object) -> None:
+        if self.average is not None:
+            self.module.load_state_dict(self.trained)
+
+
+__all__ = ["NonFiniteLoss", "Outcome", "train"]

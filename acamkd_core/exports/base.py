@@ -1,0 +1,73 @@
+"""The contract of every export format: what an exporter is given, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from acamkd_core.models.base import ModelOutput, TaskModel
+from acamkd_core.spec.models import Preprocess
+
+Scores = Callable[[TaskModel, ModelOutput, tuple[int, int]], Tensor]
+"""Decoded class scores NKHW at (height, width): for segmentation the upsampled logits, whose argmax is `decode`."""
+
+
+@dataclass(frozen=True)
+class ExportClass:
+    """A class as a file names it; its position in the list is its channel."""
+
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A trained network and what a file must say of it.
+
+    Attributes:
+        model: on any device, in any mode; exporters copy it and leave it as it is.
+        arch: the resolved architecture, as in the spec.
+        preprocess: what this network's input looks like.
+        classes: in channel order.
+        size: height and width at which the network was evaluated.
+        resize: name of Pillow's filter that evaluation resized images with.
+        scores: the task's decoding up to, and without, the argmax.
+        weights_digest: digest over the tensors.
+        state: tensors to store, when they differ from the model's own (e.g. without an auxiliary head).
+    """
+
+    model: TaskModel
+    arch: dict[str, Any]
+    preprocess: Preprocess
+    classes: list[ExportClass]
+    size: tuple[int, int]
+    scores: Scores
+    weights_digest: str
+    task: str = "semantic_segmentation"
+    resize: str = "bilinear"
+    state: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A finished file. `facts`: numbers of the export itself, e.g. the difference to torch."""
+
+    format: str
+    path: Path
+    bytes: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Exporter(Protocol):
+    """A format. One module a format, named like it, holds one instance as `EXPORTER`."""
+
+    file_name: str
+    gated: bool  # whether the parity gate can score the file
+
+    def write(self, source: ExportSource, options: Any, path: Path) -> ExportedFile:
+        """Write the file. `options` is the format's own class in `acamkd_core.spec.exports`."""
+        ...

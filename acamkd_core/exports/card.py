@@ -1,0 +1,209 @@
+"""The model card of a bundle, in Hugging Face's form: YAML front matter, then what a stranger needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from acamkd_core.exports.base import ExportClass
+from acamkd_core.exports.verify import GateReport
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What is told about a student. Metrics in points; everything else as the run recorded it.
+
+    Attributes:
+        name: of the job.
+        student: architecture in words, e.g. `deeplabv3-mobilenet_v2-3.2m`.
+        teacher: in words, None when the student was trained alone.
+        distill: one line a distillation term, e.g. `acam at logits, weight 1`.
+        dataset, dataset_digest: what it was trained on.
+        classes: in channel order.
+        size: height and width that the network works at.
+        metrics: e.g. `{"val/miou": 37.0, "test/miou": 35.2}`.
+        per_class: IoU per class on the split of `per_class_split`; None where the class does not occur.
+        gate: report on the ONNX file; None when no gate has run.
+        versions: of the libraries.
+        license: of the weights, as a Hugging Face identifier; who trains decides.
+    """
+
+    name: str
+    student: str
+    teacher: str | None
+    distill: list[str]
+    dataset: str
+    dataset_digest: str
+    classes: list[ExportClass]
+    size: tuple[int, int]
+    metrics: dict[str, float]
+    per_class: dict[str, float | None] = field(default_factory=dict)
+    per_class_split: str = "val"
+    gate: GateReport | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    teacher_parameters: int | None = None
+    weights_digest: str = ""
+    spec_digest: str = ""
+    seed: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    license: str = "unknown"
+
+    @property
+    def verified(self) -> bool:
+        """Whether the gate has passed: never assumed."""
+        return self.gate is not None and self.gate.passed
+
+
+def model_card(facts: CardFacts, files: list[str]) -> str:
+    """The README.md of a bundle that holds `files`."""
+    with_onnx = "model.onnx" in files
+    parts = [
+        _front_matter(facts, with_onnx),
+        f"# {facts.name}\n",
+        _verdict(facts, with_onnx),
+        _summary(facts),
+        _results(facts),
+        _gate(facts),
+        _how_to_run(facts) if with_onnx else "",
+        _files(files),
+        _limits(facts),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _front_matter(facts: CardFacts, with_onnx: bool) -> str:
+    method = [line.split()[0] for line in facts.distill]
+    tags = [
+        "semantic-segmentation",
+        "image-segmentation",
+        *(["knowledge-distillation"] if facts.distill else []),
+        *method,
+    ]
+    results = [
+        {"type": "mean_iou", "name": f"mIoU ({name.removesuffix('/miou')})", "value": round(value, 2)}
+        for name, value in sorted(facts.metrics.items())
+        if name.endswith("/miou")
+    ]
+    data: dict[str, Any] = {
+        "license": facts.license,
+        "library_name": "onnx" if with_onnx else "pytorch",
+        "pipeline_tag": "image-segmentation",
+        "tags": list(dict.fromkeys(tags)),
+        "metrics": ["mean_iou"],
+    }
+    if results:
+        task = {"type": "image-segmentation", "name": "Semantic segmentation"}
+        dataset = {"type": facts.dataset, "name": facts.dataset, "revision": facts.dataset_digest}
+        data["model-index"] = [
+            {"name": facts.name, "results": [{"task": task, "dataset": dataset, "metrics": results}]}
+        ]
+    return f"---\n{yaml.safe_dump(data, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _verdict(facts: CardFacts, with_onnx: bool) -> str:
+    if not with_onnx:
+        return "**UNVERIFIED**: there is no exported graph here that could be scored without PyTorch.\n"
+    if facts.gate is None:
+        return "**UNVERIFIED**: the exported file was not scored against the trained checkpoint.\n"
+    if facts.gate.passed:
+        return (
+            "Verified: the exported file was scored from the image files without PyTorch and equals the checkpoint.\n"
+        )
+    reasons = "\n".join(f"- {sentence}" for sentence in facts.gate.failures)
+    return f"**UNVERIFIED**: the exported file does not do what the trained checkpoint did.\n\n{reasons}\n"
+
+
+def _summary(facts: CardFacts) -> str:
+    rows = [("Student", facts.student + _size(facts.parameters))]
+    if facts.macs:
+        rows.append(("Multiply-adds", f"{facts.macs / 1e9:.2f} G at {facts.size[0]}x{facts.size[1]}"))
+    rows.append(("Teacher", facts.teacher + _size(facts.teacher_parameters) if facts.teacher else "none"))
+    rows.append(("Distillation", "; ".join(facts.distill) or "none: trained on the labels alone"))
+    rows.append(("Data", f"{facts.dataset}, version {facts.dataset_digest}"))
+    rows.append(("Input", f"{facts.size[0]}x{facts.size[1]} pixels (height x width); other sizes are resized to it"))
+    rows.append(("Classes", ", ".join(entry.name for entry in facts.classes)))
+    rows.append(("Seed", str(facts.seed)))
+    if facts.spec_digest:
+        rows.append(("Job spec", f"`{facts.spec_digest}`"))
+    if facts.weights_digest:
+        rows.append(("Weights", f"`{facts.weights_digest}`"))
+    if facts.versions:
+        rows.append(("Made with", ", ".join(f"{name} {version}" for name, version in sorted(facts.versions.items()))))
+    return "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows) + "\n"
+
+
+def _size(parameters: int | None) -> str:
+    return f" ({parameters / 1e6:.2f} M parameters)" if parameters else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _results(facts: CardFacts) -> str:
+    lines = ["## Results\n", "| metric | points |", "| --- | ---: |"]
+    lines += [f"| {_cell(name)} | {value:.2f} |" for name, value in sorted(facts.metrics.items())]
+    if facts.per_class:
+        lines += ["", f"IoU per class on `{facts.per_class_split}`:\n", "| class | IoU |", "| --- | ---: |"]
+        lines += [
+            f"| {_cell(name)} | {'does not occur' if value is None else f'{value:.2f}'} |"
+            for name, value in facts.per_class.items()
+        ]
+    return "\n".join(lines) + "\n" if facts.metrics or facts.per_class else ""
+
+
+def _gate(facts: CardFacts) -> str:
+    gate = facts.gate
+    if gate is None or gate.miou is None or gate.checkpoint_miou is None or gate.agreement is None:
+        return ""
+    return (
+        "## Verification\n\n"
+        f"`model.onnx` was run on {gate.images} validation images by {gate.runtime or 'onnxruntime'}, in a process "
+        "without PyTorch, with the `predict.py` beside this card: nothing but the file says how to prepare an image "
+        "and what the classes are.\n\n"
+        "| | exported file | checkpoint |\n| --- | ---: | ---: |\n"
+        f"| mIoU | {gate.miou:.2f} | {gate.checkpoint_miou:.2f} |\n"
+        f"| equal pixels | {gate.agreement:.3f} % | |\n"
+    )
+
+
+def _how_to_run(facts: CardFacts) -> str:
+    return (
+        "## How to run\n\n"
+        "```\npip install -r requirements.txt\npython predict.py image.jpg -o overlay.png --mask ids.png\n```\n\n"
+        "It prints the share of each class and writes the overlay. From Python:\n\n"
+        "```python\nfrom pathlib import Path\nfrom predict import Segmenter, read_image\n\n"
+        'segmenter = Segmenter(Path("model.onnx"))\n'
+        'ids = segmenter.ids(read_image(Path("image.jpg")))   '
+        f"# {facts.size[0]} x {facts.size[1]} class ids, named in segmenter.contract.classes\n```\n\n"
+        "The graph takes `image` (N x 3 x H x W, float32, already normalised as its metadata entry `acamkd` says) and "
+        "returns `logits` (N x classes x H x W).\n"
+    )
+
+
+def _files(files: list[str]) -> str:
+    meaning = {
+        "model.onnx": "graph and weights for onnxruntime and other ONNX runtimes",
+        "model.safetensors": "weights for PyTorch, with architecture and preprocessing in the header",
+        "predict.py": "command line and Python class; needs onnxruntime, Pillow and NumPy",
+        "labels.txt": "class names, line n is class n - 1",
+        "config.json": "everything on this page, for programs",
+        "requirements.txt": "what predict.py needs",
+    }
+    return "## Files\n\n" + "\n".join(f"- `{name}`: {meaning.get(name, 'exported model')}" for name in files) + "\n"
+
+
+def _limits(facts: CardFacts) -> str:
+    text = (
+        "## Limits\n\n"
+        f"- Trained on `{facts.dataset}` only; scores on other cameras, places or weather are unknown.\n"
+        f"- It knows {len(facts.classes)} classes and gives every pixel one of them, also where none fits.\n"
+        "- Scores are of one training run with one seed; another seed gives another number.\n"
+        "- Not made for decisions about people's safety.\n"
+    )
+    if facts.license == "unknown":
+        text += "- No licence was given for these weights; the data and the teacher may restrict their use.\n"
+    return text

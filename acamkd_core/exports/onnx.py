@@ -1,0 +1,186 @@
+"""ONNX: normalised image in, class scores at the input size out; all else that a user needs is in the metadata.
+
+The graph has a dynamic batch and a fixed height and width: the size at which the network was evaluated is the only one
+that the gate has verified, and runtimes plan memory and kernels best for known sizes. `predict.py` resizes to it.
+Normalisation, channel order, size and class names are metadata (entry `acamkd`, JSON), so that one reader serves all.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from acamkd_core.exports.base import ExportedFile, ExportSource
+from acamkd_core.exports.predict import FORMAT_VERSION, METADATA_KEY, parse_contract
+from acamkd_core.models.base import TaskModel
+from acamkd_core.spec.exports import OnnxExport
+
+INPUT_NAME, OUTPUT_NAME = "image", "logits"
+# Sums over thousands of products differ in their last bits between runtimes (3e-6 is usual); more is a wrong graph.
+MAX_RELATIVE_DIFFERENCE = 1e-3
+
+
+class ScoringGraph(nn.Module):
+    """The network without its normalisation, followed by the task's decoding up to class scores."""
+
+    def __init__(self, source: ExportSource) -> None:
+        super().__init__()
+        self.model: TaskModel = copy.deepcopy(source.model).cpu().float().eval().requires_grad_(False)
+        self.model.normalise = nn.Identity()  # type: ignore[assignment]  # the file's metadata says it instead
+        self._scores, self._size = source.scores, source.size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """N3HW normalised image to NKHW scores."""
+        return self._scores(self.model, self.model(image), self._size).contiguous()
+
+
+def metadata(source: ExportSource, opset: int) -> dict[str, Any]:
+    """The JSON object under `acamkd`: what a reader must do before the graph, and what its channels mean."""
+    preprocess = source.preprocess
+    return {
+        "format_version": FORMAT_VERSION,
+        "task": source.task,
+        "opset": opset,
+        "input": {
+            "name": INPUT_NAME,
+            "layout": "NCHW",
+            "dtype": "float32",
+            "size": list(source.size),
+            "channel_order": preprocess.order,
+            "range": preprocess.range,
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+            "resize": source.resize,
+        },
+        "output": {"name": OUTPUT_NAME, "layout": "NCHW", "meaning": "class scores at the input size; argmax = class"},
+        "classes": [{"name": entry.name, "color": list(entry.color)} for entry in source.classes],
+        "arch": source.arch,
+        "weights_digest": source.weights_digest,
+    }
+
+
+class OnnxExporter:
+    """Writes `model.onnx`."""
+
+    file_name = "model.onnx"
+    gated = True
+
+    def write(self, source: ExportSource, options: OnnxExport, path: Path) -> ExportedFile:
+        """Export, strip what the machine left in the graph, add metadata, reload and compare with torch.
+
+        Raises:
+            ValueError: preprocessing or classes that no reader could use.
+            RuntimeError: the reloaded file computes something else than the network.
+        """
+        text = json.dumps(metadata(source, options.opset), sort_keys=True)
+        parse_contract(text)
+        graph = ScoringGraph(source)
+        # Two images: a batch of one would be taken for a constant.
+        example = torch.rand(2, 3, *source.size, generator=torch.Generator().manual_seed(0)) * 4 - 2
+        proto = _export(simplified(graph), example, options.opset)
+        strip_provenance(proto)
+        onnx.helper.set_model_props(proto, {METADATA_KEY: text})
+        onnx.checker.check_model(proto)
+        content = proto.SerializeToString(deterministic=True)
+        difference = _difference(graph, content, example)
+        aside = path.with_name(path.name + ".part")
+        aside.write_bytes(content)
+        aside.replace(path)
+        facts = {"opset": options.opset, "max_difference": difference}
+        return ExportedFile(format=options.format, path=path, bytes=path.stat().st_size, facts=facts)
+
+
+def simplified(graph: ScoringGraph) -> ScoringGraph:
+    """A copy that computes the same with batch norms folded into their convolutions and nothing done in place.
+
+    The exporter comes to the same graph by itself, through decompositions that take three times as long. Convolutions
+    whose batch norm is not their neighbour in a `Sequential` are left to it.
+    """
+    graph = copy.deepcopy(graph)
+    for module in graph.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+        if not isinstance(module, nn.Sequential):
+            continue
+        names = list(module._modules)
+        for first, second in itertools.pairwise(names):
+            conv, norm = module._modules[first], module._modules[second]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module._modules[first] = nn.utils.fuse_conv_bn_eval(conv, norm)
+                module._modules[second] = nn.Identity()
+    return graph
+
+
+def _export(graph: nn.Module, example: Tensor, opset: int) -> onnx.ModelProto:
+    talkative = logging.getLogger("torch.onnx")
+    level = talkative.level
+    talkative.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        talkative.setLevel(level)
+    assert program is not None
+    return program.model_proto
+
+
+def strip_provenance(proto: onnx.ModelProto) -> None:
+    """Remove traces of the exporting machine: each node carries a stack trace with its file paths."""
+    proto.doc_string = ""
+    for holder in (proto.graph, *proto.functions):
+        del holder.metadata_props[:]
+        holder.doc_string = ""
+        for node in holder.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+        for value in (*holder.value_info, *getattr(holder, "initializer", ())):
+            del value.metadata_props[:]
+            value.doc_string = ""
+    for value in (*proto.graph.input, *proto.graph.output):
+        del value.metadata_props[:]
+        value.doc_string = ""
+
+
+def _difference(graph: nn.Module, content: bytes, example: Tensor) -> float:
+    """Largest absolute difference between the reloaded file and torch, for batches of one and two."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for batch in (example, example[:1]):
+        with torch.no_grad():
+            expected = graph(batch).numpy()
+        found = session.run(None, {INPUT_NAME: batch.numpy()})[0]
+        if found.shape != expected.shape:
+            raise RuntimeError(f"the exported graph returns {found.shape}, the network {expected.shape}")
+        difference = float(np.abs(found - expected).max())
+        # Written so that NaN fails too.
+        if not difference <= MAX_RELATIVE_DIFFERENCE * max(1.0, float(np.abs(expected).max())):
+            raise RuntimeError(f"the exported graph differs from the network by {difference}")
+        worst = max(worst, difference)
+    return worst
+
+
+EXPORTER = OnnxExporter()

@@ -1,0 +1,1 @@
+"""Distillation methods: one file a method, `registry` builds them from the spec."""

@@ -1,0 +1,87 @@
+"""The contract of every distillation method: outputs of both networks in, named weighted terms out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from acamkd_core.models.base import Level, ModelOutput
+
+
+@dataclass(frozen=True)
+class LevelPair:
+    """One place where both networks are compared. `name` is the student's level."""
+
+    name: str
+    teacher_name: str
+    student: Level
+    teacher: Level
+
+
+@dataclass
+class StepContext:
+    """What a method sees of one forward pass. The teacher's tensors carry no gradient.
+
+    Nothing here may be changed in place. `targets` is the task's own (segmentation: NHW int64 ids, or None for
+    unlabelled images only). `generator` is the method's own random source for the step: seeded by (seed, step).
+    """
+
+    teacher: ModelOutput
+    student: ModelOutput
+    teacher_head: nn.Module | None
+    student_head: nn.Module | None
+    targets: Any
+    step: int
+    num_steps: int
+    generator: Any = None
+
+
+@dataclass
+class MaskSet:
+    """Masks of one step, for pictures and statistics.
+
+    spatial: N M H W in (0, 1) or None. channel: N M C in (0, 1) or None.
+    """
+
+    spatial: Tensor | None
+    channel: Tensor | None
+
+
+@dataclass
+class Diagnostics:
+    """What a method reports beside its terms, filled by the last forward pass when `ctx.step` asks for logging.
+
+    scalars: e.g. `kd/mse_ratio`, `mask/spatial/effective_rank`. alarms: code to sentence.
+    """
+
+    scalars: dict[str, float] = field(default_factory=dict)
+    alarms: dict[str, str] = field(default_factory=dict)
+
+
+class Method(nn.Module):
+    """One entry of `distill`. Built as `Method(options, pairs, num_classes=...)`; parameters train with the student.
+
+    Subclasses set `name`, and never run a network. Learnable parts never reach an export; they are in checkpoints.
+    """
+
+    name: str
+
+    def __init__(self, options: Any, pairs: list[LevelPair], *, num_classes: int) -> None:
+        super().__init__()
+        self.options = options
+        self.pairs = pairs
+        self.num_classes = num_classes
+
+    def forward(self, ctx: StepContext) -> dict[str, Tensor]:
+        """Named, already weighted scalar terms, e.g. {"acam/spatial": ..., "acam/channel": ..., "acam/diversity": ...}."""
+        raise NotImplementedError
+
+    def diagnose(self, ctx: StepContext) -> Diagnostics:
+        """Statistics at this step, without gradients. Called by the trainer every few iterations."""
+        return Diagnostics()
+
+    def masks(self, ctx: StepContext) -> dict[str, MaskSet]:
+        """Masks per level for these outputs, without gradients; empty for methods without masks."""
+        return {}

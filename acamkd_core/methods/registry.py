@@ -1,0 +1,36 @@
+"""Which class implements which `method`. A new method is one file, its options in the spec, and one line here."""
+
+from __future__ import annotations
+
+from acamkd_core.methods.acam import Acam
+from acamkd_core.methods.base import LevelPair, Method
+from acamkd_core.methods.feature_mse import FeatureMSE, FeatureMSEMatched
+from acamkd_core.methods.logit import Logit
+from acamkd_core.spec.methods import MethodTerm
+
+METHODS: dict[str, type[Method]] = {}
+
+
+def register(method: type[Method]) -> type[Method]:
+    """Make a method known under its `name`.
+
+    Raises:
+        ValueError: the name is taken. Two methods of one name are a bug, not a user's mistake.
+    """
+    if method.name in METHODS:
+        raise ValueError(f"method {method.name!r} is registered twice")
+    METHODS[method.name] = method
+    return method
+
+
+for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched):
+    register(_method)
+
+
+def build_method(term: MethodTerm, pairs: list[LevelPair], *, num_classes: int) -> Method:
+    """The method of one `distill` entry, freshly initialised from the global random state.
+
+    Raises:
+        CoreError: the options do not fit these levels (see the method).
+    """
+    return METHODS[term.method](term, pairs, num_classes=num_classes)

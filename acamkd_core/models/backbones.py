@@ -1,0 +1,129 @@
+"""Backbones on torchvision's building blocks, with the output stride set by dilation.
+
+Both publish four levels, c2 to c5, after the stages at nominal strides 4, 8, 16 and 32. MobileNetV2 is cut after its
+320-channel block: the 1280-channel convolution that follows serves image classification only.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from acamkd_core.models.base import Level
+from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the torchvision imports below safe)
+
+# isort: split
+from torchvision.models import mobilenet_v2, resnet18, resnet34, resnet50, resnet101
+
+_RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50, "resnet101": resnet101}
+_LEVELS = ("c2", "c3", "c4", "c5")
+
+
+class Backbone(nn.Module):
+    """Images NCHW (normalised) to levels. `levels` is in forward order; channels of the last are `out_channels`."""
+
+    levels: dict[str, Level]
+
+    @property
+    def out_channels(self) -> int:
+        return self.levels["c5"].channels
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+class ResNet(Backbone):
+    """ResNet (He et al. 2016) with torchvision's blocks (stride on the 3x3 convolution).
+
+    Args:
+        name: resnet18, resnet34, resnet50 or resnet101.
+        output_stride: 8, 16 or 32.
+        deep_stem: three 3x3 convolutions (64, 64, 128 channels) instead of one 7x7, as in the "v1s" networks of the
+            Cityscapes distillation papers.
+    """
+
+    def __init__(self, name: str, *, output_stride: int, deep_stem: bool = False) -> None:
+        super().__init__()
+        net = _RESNETS[name]()
+        pool = nn.MaxPool2d(3, stride=2, padding=1)
+        if deep_stem:
+            self.stem = nn.Sequential(*_conv(3, 64, stride=2), *_conv(64, 64), *_conv(64, 128), pool)
+            _widen_input(net.layer1[0], 128)
+        else:
+            self.stem = nn.Sequential(net.conv1, net.bn1, nn.ReLU(inplace=True), pool)
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        strides = _dilate([self.layer1, self.layer2, self.layer3, self.layer4], output_stride)
+        expansion = 1 if name in ("resnet18", "resnet34") else 4
+        channels = [64 * expansion, 128 * expansion, 256 * expansion, 512 * expansion]
+        self.levels = {n: Level(c, s) for n, c, s in zip(_LEVELS, channels, strides, strict=True)}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        c2 = self.layer1(self.stem(images))
+        c3 = self.layer2(c2)
+        c4 = self.layer3(c3)
+        return {"c2": c2, "c3": c3, "c4": c4, "c5": self.layer4(c4)}
+
+
+class MobileNetV2(Backbone):
+    """MobileNetV2 (Sandler et al. 2018, table 2) of any width, up to and including the 320-channel block."""
+
+    _ENDS = (3, 6, 13, 17)  # last block of each level in torchvision's `features`
+
+    def __init__(self, *, width: float, output_stride: int) -> None:
+        super().__init__()
+        self.features: nn.Sequential = mobilenet_v2(width_mult=width).features[:-1]
+        starts = (0, *(end + 1 for end in self._ENDS[:-1]))
+        stages = [self.features[start : end + 1] for start, end in zip(starts, self._ENDS, strict=True)]
+        strides = _dilate(stages, output_stride)
+        channels = [self.features[end].out_channels for end in self._ENDS]
+        self.levels = {n: Level(c, s) for n, c, s in zip(_LEVELS, channels, strides, strict=True)}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        out: dict[str, Tensor] = {}
+        x = images
+        for index, block in enumerate(self.features):
+            x = block(x)
+            if index in self._ENDS:
+                out[_LEVELS[self._ENDS.index(index)]] = x
+        return out
+
+
+def _dilate(stages: list[nn.Sequential], output_stride: int) -> list[int]:
+    """Trades strides beyond `output_stride` for dilation, in place; returns each stage's stride.
+
+    The convolution that lost its stride keeps the dilation of the stage before (its input has that grid); the
+    convolutions after it take the doubled one. torchvision does the same for Bottleneck and refuses BasicBlock.
+    """
+    strides, dilation = [4], 1
+    for nominal, stage in zip((8, 16, 32), stages[1:], strict=True):
+        if nominal <= output_stride:
+            strides.append(nominal)
+            continue
+        before, dilation = dilation, dilation * 2
+        for conv in (module for module in stage.modules() if isinstance(module, nn.Conv2d)):
+            lost_stride = conv.stride != (1, 1)
+            conv.stride = (1, 1)
+            if conv.kernel_size == (3, 3):
+                step = before if lost_stride else dilation
+                conv.dilation = conv.padding = (step, step)
+        strides.append(output_stride)
+    return strides
+
+
+def _conv(inputs: int, outputs: int, *, stride: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+def _widen_input(block: nn.Module, channels: int) -> None:
+    """Lets the first block take `channels` inputs; a BasicBlock then needs a projection on its shortcut."""
+    old = block.get_submodule("conv1")
+    assert isinstance(old, nn.Conv2d)
+    conv = nn.Conv2d(channels, old.out_channels, old.kernel_size[0], padding=old.padding[0], bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    outputs = block.get_submodule("bn3" if hasattr(block, "bn3") else "bn2")
+    assert isinstance(outputs, nn.BatchNorm2d)
+    shortcut = nn.Conv2d(channels, outputs.num_features, 1, bias=False)
+    nn.init.kaiming_normal_(shortcut.weight, mode="fan_out", nonlinearity="relu")
+    block.conv1 = conv
+    block.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(outputs.num_features))

@@ -1,0 +1,97 @@
+"""Counts every preset and writes `acamkd_core/spec/catalog.json`: `python -m acamkd_core.models.catalog`.
+
+Networks are built on the meta device: nothing is allocated or computed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import acamkd_core.spec
+from acamkd_core.models.backbones import Backbone, MobileNetV2, ResNet
+from acamkd_core.models.layouts import LAYOUTS
+from acamkd_core.models.registry import FAMILIES, build_model
+from acamkd_core.spec.catalog import BackboneFacts, Catalog, FamilyFacts, LevelFacts, PresetFacts
+from acamkd_core.spec.models import PRESETS, Arch, ResNetName
+
+NUM_CLASSES = 19
+IMAGE_SIZE = (1024, 2048)  # Cityscapes, the size that the published tables refer to
+_ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
+
+
+def build_catalog() -> Catalog:
+    """Everything, counted now."""
+    backbones: dict[str, Backbone] = {}
+    with torch.device("meta"):
+        for name in get_args(ResNetName):
+            backbones[name] = ResNet(name, output_stride=32)
+        backbones["mobilenet_v2"] = MobileNetV2(width=1.0, output_stride=32)
+    return Catalog(
+        num_classes=NUM_CLASSES,
+        image_size=IMAGE_SIZE,
+        families=tuple(_family(arch) for arch in FAMILIES),
+        backbones=tuple(
+            BackboneFacts(
+                name=name,
+                parameters=_count(net),
+                channels={level: facts.channels for level, facts in net.levels.items()},
+            )
+            for name, net in backbones.items()
+        ),
+        presets=tuple(_preset(name) for name in PRESETS),
+        layouts=tuple(LAYOUTS),
+    )
+
+
+def _family(arch: type) -> FamilyFacts:
+    field: Literal["family"] = "family"
+    name = get_args(arch.model_fields[field].annotation)[0]  # type: ignore[attr-defined]
+    title = (arch.__doc__ or "").strip().splitlines()[0]
+    presets = tuple(preset for preset, fields in PRESETS.items() if fields["family"] == name)
+    return FamilyFacts(name=name, title=title, tasks=("semantic_segmentation",), presets=presets)
+
+
+def _preset(name: str) -> PresetFacts:
+    arch = _ARCH.validate_python(PRESETS[name])
+    with torch.device("meta"):
+        model = build_model(arch, num_classes=NUM_CLASSES).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(1, 3, *IMAGE_SIZE, device="meta"))
+    aux = getattr(model, "aux_head", None)
+    return PresetFacts(
+        name=name,
+        arch=arch,
+        parameters=_count(model),
+        inference_parameters=_count(model) - (_count(aux) if isinstance(aux, nn.Module) else 0),
+        macs=counter.get_total_flops() // 2,
+        levels=tuple(
+            LevelFacts(name=level, channels=facts.channels, stride=facts.stride)
+            for level, facts in model.levels.items()
+        ),
+    )
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def render(catalog: Catalog) -> str:
+    """The committed text."""
+    return catalog.model_dump_json(indent=1) + "\n"
+
+
+def main() -> None:
+    path = Path(next(iter(acamkd_core.spec.__path__))) / "catalog.json"
+    path.write_text(render(build_catalog()), encoding="utf-8")
+    sys.stdout.write(f"wrote {path.name}: {len(PRESETS)} presets\n")
+
+
+if __name__ == "__main__":
+    main()

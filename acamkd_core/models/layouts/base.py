@@ -1,0 +1,32 @@
+"""What a key map is: ordered rules from a file's tensor names to ours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Rules (pattern, replacement) from a source's names to ours; of each group the first that matches is applied.
+
+    A name that no rule of a group matches passes that group unchanged. `ignored` names tensors that networks of this
+    source carry and ours rightly lack, such as the ImageNet classifier: they are not reported as unexpected.
+    """
+
+    name: str
+    groups: tuple[tuple[tuple[str, str], ...], ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    def rename(self, name: str) -> str | None:
+        """Our name of a tensor of the file; None for one to be ignored."""
+        name = re.sub(r"^(module\.)+", "", name)  # saved from inside DataParallel
+        if any(re.match(pattern, name) for pattern in self.ignored):
+            return None
+        for rules in self.groups:
+            for pattern, replacement in rules:
+                renamed, hits = re.subn(pattern, replacement, name, count=1)
+                if hits:
+                    name = renamed
+                    break
+        return name

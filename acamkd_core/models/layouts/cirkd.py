@@ -1,0 +1,42 @@
+"""CIRKD (Yang et al., CVPR 2022), the code line of the published Cityscapes teachers and students.
+
+ResNets are `pretrained.`, MobileNetV2 is `pretrained.net.features.` with its blocks written flat, the ASPP branches
+are `head.aspp.b0` to `b4`, the auxiliary head is `auxlayer.block`. Their ResNets have the deep stem
+(`conv1, bn1, conv2, bn2, conv3, bn3`); `deep_stem` in the architecture has to say so.
+"""
+
+from acamkd_core.models.layouts.base import Layout
+
+LAYOUT = Layout(
+    name="cirkd",
+    groups=(
+        (
+            (r"^pretrained\.(?:net\.)?", "backbone."),
+            (r"^head\.aspp\.b0\.", "aspp_head.aspp.convs.0."),
+            (r"^head\.aspp\.b([123])\.block\.", r"aspp_head.aspp.convs.\1."),
+            (r"^head\.aspp\.b4\.gap\.", "aspp_head.aspp.convs.4."),
+            (r"^head\.aspp\.project\.", "aspp_head.aspp.project."),
+            (r"^head\.block\.4\.", "aspp_head.classifier."),
+            (r"^head\.block\.", "aspp_head.refine."),
+            (r"^auxlayer\.block\.", "aux_head."),
+        ),
+        (
+            (r"^backbone\.conv1\.", "backbone.stem.0."),
+            (r"^backbone\.bn1\.", "backbone.stem.1."),
+            (r"^backbone\.conv2\.", "backbone.stem.3."),
+            (r"^backbone\.bn2\.", "backbone.stem.4."),
+            (r"^backbone\.conv3\.", "backbone.stem.6."),
+            (r"^backbone\.bn3\.", "backbone.stem.7."),
+            # Block 1 has no expansion: depthwise 0, 1 (then ReLU), projection 3, 4.
+            (r"^backbone\.features\.1\.conv\.([01])\.", r"backbone.features.1.conv.0.\1."),
+            (r"^backbone\.features\.1\.conv\.3\.", "backbone.features.1.conv.1."),
+            (r"^backbone\.features\.1\.conv\.4\.", "backbone.features.1.conv.2."),
+            # The others: expansion 0, 1, depthwise 3, 4, projection 6, 7.
+            (r"^backbone\.features\.(\d+)\.conv\.([01])\.", r"backbone.features.\1.conv.0.\2."),
+            (r"^backbone\.features\.(\d+)\.conv\.3\.", r"backbone.features.\1.conv.1.0."),
+            (r"^backbone\.features\.(\d+)\.conv\.4\.", r"backbone.features.\1.conv.1.1."),
+            (r"^backbone\.features\.(\d+)\.conv\.6\.", r"backbone.features.\1.conv.2."),
+            (r"^backbone\.features\.(\d+)\.conv\.7\.", r"backbone.features.\1.conv.3."),
+        ),
+    ),
+)

@@ -1,0 +1,28 @@
+"""From an architecture's fields to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from acamkd_core.models.base import TaskModel
+from acamkd_core.models.deeplabv3 import DeepLabV3
+from acamkd_core.models.mobile_deeplabv3 import MobileDeepLabV3
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.models import Arch, DeepLabV3Arch, MobileDeepLabV3Arch, Preprocess
+
+FAMILIES: dict[type[Any], Callable[..., TaskModel]] = {
+    DeepLabV3Arch: DeepLabV3,
+    MobileDeepLabV3Arch: MobileDeepLabV3,
+}
+
+
+def build_model(arch: Arch, *, num_classes: int, preprocess: Preprocess | None = None) -> TaskModel:
+    """An untrained network (random weights from torch's generator) that knows its preprocessing.
+
+    Raises:
+        CoreError: `model.classes` for fewer than two classes.
+    """
+    if num_classes < 2:
+        raise CoreError("model.classes", "a network needs at least two classes", value=num_classes)
+    return FAMILIES[type(arch)](arch, num_classes=num_classes, preprocess=preprocess or Preprocess())

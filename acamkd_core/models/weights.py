@@ -1,0 +1,220 @@
+"""Loading weights into a network: which layout, what matched, what did not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from acamkd_core.models.base import TaskModel
+from acamkd_core.models.layouts import LAYOUTS, Layout
+from acamkd_core.models.state import StateDict, read_state, save_native, weights_digest
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.models import WeightsSpec
+from acamkd_core.spec.native import NativeHeader, arch_from_file, read_native_header
+from acamkd_core.torchvision_compat import torchvision as _torchvision  # noqa: F401  (makes the import below safe)
+
+__all__ = [
+    "LoadReport",
+    "NativeHeader",
+    "arch_from_file",
+    "load_weights",
+    "read_native_header",
+    "read_state",
+    "save_native",
+    "weights_digest",
+]
+
+_BACKBONE = "backbone."
+_CLASSIFIER = "aspp_head.classifier.weight"
+# Not needed to compute scores: the auxiliary head serves training only, the counter only cumulative averages.
+_OPTIONAL_PREFIX, _OPTIONAL_SUFFIX = "aux_head.", "num_batches_tracked"
+
+
+@dataclass
+class LoadReport:
+    """What loading did. Names are ours, except `unexpected` (the file's own).
+
+    mismatched: name to (shape in the file, shape in the network); these tensors were not loaded.
+    """
+
+    source: str
+    layout: str
+    matched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        parts = [f"{self.source}: {len(self.matched)} tensors matched (layout {self.layout})"]
+        for label, names in (("missing", self.missing), ("unexpected", self.unexpected)):
+            if names:
+                parts.append(f"{len(names)} {label}: {_some(names)}")
+        if self.mismatched:
+            parts.append(f"{len(self.mismatched)} of other shape: {_some(list(self.mismatched))}")
+        return "; ".join(parts)
+
+
+def load_weights(
+    model: TaskModel,
+    source: str | Path | WeightsSpec,
+    *,
+    layout: str | None = None,
+    files: Mapping[str, Path] | None = None,
+    backbone_only: bool = False,
+    strict: bool = False,
+    field: str = "weights",
+) -> LoadReport:
+    """Copies every tensor whose name (after the key map) and shape fit into `model`, in place.
+
+    Args:
+        model: the network.
+        source: a file, or a weights spec. `job:` and `model:` sources are looked up in `files` by their reference.
+        layout: key map; automatic: the one that matches most tensors.
+        files: local file of each reference, e.g. {"job:camvid-teacher": Path(...)}.
+        backbone_only: touch the backbone alone.
+        strict: every tensor that computes scores must match (a teacher); otherwise what did not match is only listed.
+        field: dotted path in the spec for error messages.
+
+    Raises:
+        CoreError: the codes of `read_state`, and `weights.nothing_matches`, `weights.other_classes` and
+            `weights.incomplete` (both strict only), `weights.not_finite`, `weights.unknown_torchvision`, `weights.download_failed`,
+            `weights.not_local`.
+    """
+    spec = source if isinstance(source, WeightsSpec) else WeightsSpec(file=str(source))
+    name, state = _fetch(spec, files or {}, field)
+    chosen = layout or spec.layout
+    if chosen is not None and chosen not in LAYOUTS:
+        raise CoreError("weights.unknown_layout", f"unknown layout {chosen!r}", field=field, value=chosen)
+    ours = model.state_dict()
+    if backbone_only:
+        ours = {key: value for key, value in ours.items() if key.startswith(_BACKBONE)}
+    candidates = [LAYOUTS[chosen]] if chosen else list(LAYOUTS.values())
+    attempts = [_match(state, ours, candidate, name) for candidate in candidates]
+    report, picked = max(attempts, key=lambda attempt: len(attempt[1]))  # the first of equals
+    # Step counters have no shape and fit between any two networks of a family: alone they are no match.
+    if all(key.endswith(_OPTIONAL_SUFFIX) for key in picked):
+        raise _nothing_matches(report, list(state), list(ours), field)
+    if backbone_only:
+        # The rest of a whole network is expected to be there, and not wanted.
+        report.unexpected = [key for key in report.unexpected if _is_backbone(key, report.layout)]
+    if strict:
+        _require_complete(report, field)
+    if broken := [key for key, tensor in picked.items() if not torch.isfinite(tensor).all()]:
+        raise CoreError(
+            "weights.not_finite",
+            f"{name} holds values that are not finite",
+            hint=f"in {_some(broken)}; the training that wrote the file had diverged",
+            field=field,
+        )
+    with torch.no_grad():
+        for key, tensor in picked.items():
+            ours[key].copy_(tensor)  # state_dict() shares memory with the network
+    return report
+
+
+def _fetch(spec: WeightsSpec, files: Mapping[str, Path], field: str) -> tuple[str, StateDict]:
+    local = files.get(spec.reference)
+    if local is not None:
+        return spec.reference, read_state(local)
+    if spec.torchvision is not None:
+        return spec.reference, _from_torchvision(spec.torchvision, field)
+    if spec.file is None:
+        raise CoreError(
+            "weights.not_local",
+            f"{spec.reference} is known to the server only",
+            hint="submit the job to the server, or give a file",
+            field=field,
+            value=spec.reference,
+        )
+    return Path(spec.file).name, read_state(spec.file)
+
+
+def _from_torchvision(name: str, field: str) -> StateDict:
+    import torchvision.models  # the package itself came through torchvision_compat
+
+    try:
+        weights = torchvision.models.get_weight(name)
+    except (ValueError, AttributeError, KeyError):
+        raise CoreError(
+            "weights.unknown_torchvision",
+            f"torchvision has no weights called {name!r}",
+            hint="e.g. MobileNet_V2_Weights.IMAGENET1K_V1",
+            field=field,
+            value=name,
+        ) from None
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
+        raise CoreError(
+            "weights.download_failed",
+            f"{name} could not be downloaded: {error}",
+            hint=f"get {weights.url} yourself and give it as `file`",
+            field=field,
+            value=name,
+        ) from None
+
+
+def _match(state: StateDict, ours: Mapping[str, Tensor], layout: Layout, source: str) -> tuple[LoadReport, StateDict]:
+    report = LoadReport(source=source, layout=layout.name)
+    picked: StateDict = {}
+    for name, tensor in state.items():
+        key = layout.rename(name)
+        if key is None:
+            continue
+        if key not in ours:
+            report.unexpected.append(name)
+        elif tensor.shape != ours[key].shape:
+            report.mismatched[key] = (tuple(tensor.shape), tuple(ours[key].shape))
+        else:
+            picked[key] = tensor
+    report.matched = sorted(picked)
+    report.missing = [
+        key for key in ours if key not in picked and key not in report.mismatched and not key.endswith(_OPTIONAL_SUFFIX)
+    ]
+    return report, picked
+
+
+def _nothing_matches(report: LoadReport, theirs: list[str], ours: list[str], field: str) -> CoreError:
+    if report.mismatched:
+        key, (have, want) = next(iter(report.mismatched.items()))
+        hint = (
+            f"the names fit but not the shapes, e.g. {key}: {list(have)} in the file, {list(want)} here; other width?"
+        )
+    else:
+        hint = f"the file has e.g. {_some(theirs)}; the network wants e.g. {_some(ours)}"
+    return CoreError(
+        "weights.nothing_matches", f"no tensor of {report.source} fits this network", hint=hint, field=field
+    )
+
+
+def _is_backbone(name: str, layout: str) -> bool:
+    return (LAYOUTS[layout].rename(name) or "").startswith(_BACKBONE)
+
+
+def _require_complete(report: LoadReport, field: str) -> None:
+    if _CLASSIFIER in report.mismatched:
+        theirs, wanted = (shape[0] for shape in report.mismatched[_CLASSIFIER])
+        if theirs != wanted:
+            raise CoreError(
+                "weights.other_classes",
+                f"the weights of {report.source} are for {theirs} classes, but {wanted} are needed here",
+                hint="the teacher must have been trained on the classes of this dataset",
+                field=field,
+                value=theirs,
+            )
+    lacking = [key for key in (*report.missing, *report.mismatched) if not key.startswith(_OPTIONAL_PREFIX)]
+    if lacking:
+        raise CoreError(
+            "weights.incomplete",
+            f"{report.source} lacks {len(lacking)} tensors of this network, or has them in another shape",
+            hint=f"{_some(lacking)}; does `arch` name the network of the file (backbone, channels, deep_stem)?",
+            field=field,
+        )
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -1,0 +1,114 @@
+"""Where images come from. One class a format; `format` selects it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from acamkd_core.spec.base import SpecModel
+
+
+class Splits(SpecModel):
+    """Names of the folders (or lists) that hold each split. `val` selects, `test` is scored once at the end."""
+
+    train: str = Field(default="train", description="Split that the student learns from.")
+    val: str = Field(default="val", description="Split that selects the best checkpoint.")
+    test: str | None = Field(
+        default=None, description="Split scored once at the end; automatic: `test` when the dataset has one."
+    )
+    unlabelled: str | None = Field(
+        default=None, description="Extra images without labels: they give the distillation terms only."
+    )
+
+
+class AutoDataset(SpecModel):
+    """A folder whose format is detected before anything else happens (by CLI, worker or server inspection)."""
+
+    format: Literal["auto"] = Field(default="auto", description="Detect the format from the folder's layout.")
+    root: str = Field(description="Folder of the dataset.")
+    splits: Splits = Field(default_factory=Splits, description="Names of the splits.")
+
+
+class MaskFolderDataset(SpecModel):
+    """`images/<split>/*` with `masks/<split>/<same stem>.png` and a `classes.json`."""
+
+    format: Literal["mask_folder"] = Field(description="Images and id or palette masks in parallel folders.")
+    root: str = Field(description="Folder that holds images/, masks/ and classes.json.")
+    splits: Splits = Field(default_factory=Splits, description="Names of the splits.")
+    ignore_id: int | None = Field(
+        default=None,
+        ge=0,
+        le=255,
+        description="Mask id that is neither trained nor scored; automatic: from classes.json, else 255.",
+    )
+    image_folder: str = Field(default="images", description="Name of the folder with the images.")
+    mask_folder: str = Field(default="masks", description="Name of the folder with the masks.")
+
+
+class ScenesDataset(SpecModel):
+    """Procedural street scenes, made on the spot: no download, same pixels for the same seed everywhere."""
+
+    format: Literal["scenes"] = Field(description="Built-in procedural street scenes.")
+    root: str | None = Field(default=None, description="Folder to generate into; automatic: the data folder's cache.")
+    splits: Splits = Field(default_factory=lambda: Splits(test="test"), description="Names of the splits.")
+    train_images: int = Field(default=240, ge=1, le=20_000, description="Number of training images.")
+    val_images: int = Field(default=60, ge=1, le=5_000, description="Number of validation images.")
+    test_images: int = Field(default=60, ge=1, le=5_000, description="Number of test images.")
+    unlabelled_images: int = Field(
+        default=0, ge=0, le=20_000, description="Extra images without masks, for the distillation terms only."
+    )
+    size: tuple[int, int] = Field(default=(96, 160), description="Height and width of an image, 32 to 1024 pixels.")
+    seed: int = Field(default=0, ge=0, description="Seed of the generator.")
+
+    @model_validator(mode="after")
+    def _sane_size(self) -> ScenesDataset:
+        if not all(32 <= side <= 1024 for side in self.size):
+            raise ValueError("size needs a height and a width from 32 to 1024 pixels")
+        return self
+
+
+class RegisteredDataset(SpecModel):
+    """A dataset known to the server: `dataset:name` or `dataset:name@version`. The server replaces it on submit."""
+
+    format: Literal["registered"] = Field(description="A dataset registered on the server.")
+    name: str = Field(description="Name of the dataset, optionally with @version.")
+    splits: Splits = Field(default_factory=Splits, description="Names of the splits.")
+
+
+DatasetSpec = Annotated[
+    AutoDataset | MaskFolderDataset | ScenesDataset | RegisteredDataset, Field(discriminator="format")
+]
+
+
+def dataset_from_string(text: str) -> dict[str, object]:
+    """`scenes`, `dataset:name[@version]` or a folder, as the object form."""
+    if text == "scenes":
+        return {"format": "scenes"}
+    if text.startswith("dataset:"):
+        return {"format": "registered", "name": text.removeprefix("dataset:")}
+    return {"format": "auto", "root": text}
+
+
+class AugmentSpec(SpecModel):
+    """Random changes of training samples, the same for teacher and student. Evaluation uses `size` only."""
+
+    size: tuple[int, int] | None = Field(
+        default=None,
+        description="Height and width to which every image is resized first; automatic: the dataset's own size.",
+    )
+    scale: tuple[float, float] = Field(default=(1.0, 1.0), description="Range of the random scale.")
+    crop: tuple[int, int] | None = Field(
+        default=None, description="Height and width of the random crop; automatic: `size`. Padded where too small."
+    )
+    flip: float = Field(default=0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+    colour: float = Field(
+        default=0.0, ge=0, le=1, description="Strength of colour jitter (brightness, contrast, saturation)."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentSpec:
+        low, high = self.scale
+        if not 0 < low <= high:
+            raise ValueError("scale needs 0 < low <= high")
+        return self

@@ -1,0 +1,69 @@
+"""What a dataset inspection says, as data: read by the server, the dashboard, the CLI and the SDK."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from acamkd_core.spec.errors import ErrorInfo
+
+Severity = Literal["error", "warning"]
+
+
+class Finding(ErrorInfo):
+    """One kind of mistake in one split: how often, and in which files."""
+
+    severity: Severity = Field(description="An error stops training; a warning is for the reader.")
+    split: str | None = Field(default=None, description="Role of the split, or null for the whole dataset.")
+    count: int = Field(description="How many files (or classes) are concerned.")
+    files: list[str] = Field(default_factory=list, description="The first of them, relative to the dataset's folder.")
+
+
+class SplitSummary(BaseModel):
+    """One split in numbers."""
+
+    role: str = Field(description="train, val, test or unlabelled.")
+    images: int
+    labelled: int = Field(description="Images that have a readable mask.")
+    pixels: int = Field(description="Labelled pixels, the ignored ones included.")
+    ignored: int = Field(description="Pixels with the ignore id.")
+
+
+class ClassSummary(BaseModel):
+    """One class in numbers, by role of the split."""
+
+    index: int = Field(description="Channel of the network's output.")
+    id: int = Field(description="Id in the masks.")
+    name: str
+    color: tuple[int, int, int]
+    pixels: dict[str, int]
+    images: dict[str, int] = Field(description="Images that contain the class.")
+
+
+class SizeCount(BaseModel):
+    """How many images have this size."""
+
+    height: int
+    width: int
+    count: int
+
+
+class InspectionReport(BaseModel):
+    """Everything that was seen, findings first."""
+
+    name: str
+    digest: str
+    task: str
+    ignore_id: int
+    findings: list[Finding]
+    splits: list[SplitSummary]
+    classes: list[ClassSummary]
+    sizes: list[SizeCount] = Field(description="The 20 most frequent sizes.")
+    seconds: float
+    contact_sheet: str | None = Field(default=None, description="Picture of the first images with their masks.")
+
+    @property
+    def ok(self) -> bool:
+        """Whether training may start."""
+        return not any(finding.severity == "error" for finding in self.findings)

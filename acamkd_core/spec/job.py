@@ -1,0 +1,279 @@
+"""The job spec: what a user submits. Strings for the common case, objects for the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from acamkd_core.spec.base import SpecModel
+from acamkd_core.spec.datasets import AugmentSpec, DatasetSpec, dataset_from_string
+from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
+from acamkd_core.spec.exports import ExportSpec
+from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
+from acamkd_core.spec.models import PRESETS, StudentSpec, TeacherSpec, weights_from_string
+
+
+class TaskLossSpec(SpecModel):
+    """The supervised loss."""
+
+    name: Literal["cross_entropy"] = Field(default="cross_entropy", description="Pixel-wise cross-entropy.")
+    class_weights: tuple[float, ...] | None = Field(default=None, description="One factor a class; automatic: all 1.")
+    aux_weight: float = Field(default=0.4, ge=0, description="Factor on the auxiliary head's loss, where there is one.")
+    weight: float = Field(default=1.0, ge=0, description="Factor on the whole supervised loss.")
+
+
+class OptimizerSpec(SpecModel):
+    """The optimizer. Nothing is scaled silently: the learning rate is the one written here."""
+
+    name: Literal["sgd", "adamw"] = Field(default="sgd", description="Optimizer.")
+    lr: float = Field(default=0.02, gt=0, description="Peak learning rate.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum (sgd) or beta 1 (adamw).")
+    weight_decay: float = Field(default=5e-4, ge=0, description="Weight decay.")
+    method_lr_factor: float = Field(
+        default=1.0, gt=0, description="Learning-rate factor for a method's own parameters."
+    )
+
+
+class ScheduleSpec(SpecModel):
+    """How long, and how the learning rate moves. Exactly one of `iterations` and `epochs`."""
+
+    iterations: int | None = Field(default=None, ge=1, description="Number of optimizer steps.")
+    epochs: int | None = Field(default=None, ge=1, description="Number of passes over the training split.")
+    policy: Literal["poly", "cosine", "multistep", "constant"] = Field(default="poly", description="Decay.")
+    power: float = Field(default=0.9, gt=0, description="Exponent of the poly decay.")
+    milestones: tuple[int, ...] = Field(default=(), description="Steps of multistep, in the unit given above.")
+    gamma: float = Field(default=0.1, gt=0, le=1, description="Factor at each milestone.")
+    warmup_iterations: int = Field(default=0, ge=0, description="Linear warm-up from a tenth of the rate.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> ScheduleSpec:
+        if self.iterations is not None and self.epochs is not None:
+            raise ValueError("give iterations or epochs, not both")
+        return self
+
+
+class BatchSpec(SpecModel):
+    """The global batch: images per optimizer step over all devices and accumulation steps."""
+
+    global_size: int = Field(default=8, ge=1, description="Images per optimizer step.")
+    accumulate: int = Field(default=1, ge=1, description="Forward passes per optimizer step; must divide the size.")
+    workers: int = Field(default=0, ge=0, le=64, description="Loader processes; results do not depend on it.")
+
+    @model_validator(mode="after")
+    def _divides(self) -> BatchSpec:
+        if self.global_size % self.accumulate:
+            raise ValueError(f"accumulate ({self.accumulate}) does not divide global_size ({self.global_size})")
+        return self
+
+
+class TrainSpec(SpecModel):
+    """Numerics of the loop."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32", description="Autocast type; fp16 uses loss scaling (CUDA only)."
+    )
+    grad_clip: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
+    channels_last: bool = Field(
+        default=True,
+        description="NHWC memory format: 1.5 to 2 times faster for MobileNetV2 on CPUs, also faster under mixed precision.",
+    )
+    sync_bn: bool = Field(default=False, description="Synchronised batch norm (several GPUs only).")
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, description="Decay of an exponential moving average that is evaluated instead."
+    )
+    oom_retry: bool = Field(default=True, description="On out of memory, once: half the batch, double accumulation.")
+
+
+class EvaluationSpec(SpecModel):
+    """When and how the student is scored."""
+
+    every: int | None = Field(
+        default=None, ge=1, description="Iterations between evaluations; automatic: a tenth of the run."
+    )
+    batch_size: int = Field(default=8, ge=1, description="Images per forward pass.")
+    panels: int = Field(
+        default=4, ge=0, le=16, description="Validation images shown as panels, the same at every evaluation."
+    )
+    early_stop: int | None = Field(
+        default=None, ge=1, description="Evaluations without a better score before stopping."
+    )
+
+
+class CheckpointSpec(SpecModel):
+    """What is kept. Best and last are always complete: a new one is whole before an old one goes."""
+
+    select: Literal["best", "last"] = Field(
+        default="best", description="Which checkpoint is exported and scored on test."
+    )
+    every: int | None = Field(
+        default=None, ge=1, description="Iterations between checkpoints; automatic: at every evaluation."
+    )
+
+
+class ResourceSpec(SpecModel):
+    """What the run needs and may use."""
+
+    gpus: int = Field(default=0, ge=0, le=64, description="GPUs; 0 takes one when the slot has one, else the CPU.")
+    max_hours: float | None = Field(default=None, gt=0, description="Time limit of all attempts together.")
+    priority: int = Field(default=0, ge=-100, le=100, description="Higher runs first.")
+    max_attempts: int = Field(
+        default=3, ge=1, le=20, description="Involuntary ends without a newer checkpoint before giving up."
+    )
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; automatic: the slot's share.")
+
+
+class Reference(SpecModel):
+    """A published number that this job should be held against."""
+
+    miou: float | None = Field(default=None, ge=0, le=100, description="Published mIoU in points.")
+    source: str = Field(description="Where it is printed.")
+    status: Literal["not_reproduced", "reproduced"] = Field(
+        default="not_reproduced", description="Whether we have seen it."
+    )
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
+
+
+class JobSpec(SpecModel):
+    """Distil `teacher` into `student` on `dataset`. Without a teacher the student is trained alone (a teacher-to-be)."""
+
+    version: Literal[1] = Field(default=1, description="Version of this format.")
+    kind: Literal["distill"] = Field(default="distill", description="Kind of job.")
+    name: Name | None = Field(default=None, description="Lower-case name, unique in the project; automatic: two words.")
+    tags: tuple[str, ...] = Field(default=(), description="Free labels, for filters.")
+    notes: str = Field(default="", max_length=10_000, description="Free text.")
+    task: Literal["semantic_segmentation"] = Field(
+        default="semantic_segmentation", description="Task; follows from the dataset."
+    )
+    dataset: DatasetSpec = Field(description="Images and labels: a folder, `scenes`, `dataset:name`, or an object.")
+    augment: AugmentSpec = Field(default_factory=AugmentSpec, description="Random changes of training samples.")
+    teacher: TeacherSpec | None = Field(
+        default=None, description="Frozen network: `job:name`, `model:name@alias`, a file, or an object."
+    )
+    student: StudentSpec = Field(description="Network that learns: a preset's name, or an object.")
+    distill: tuple[MethodTerm, ...] = Field(default=(), description="Distillation terms, added up.")
+    task_loss: TaskLossSpec = Field(default_factory=TaskLossSpec, description="Supervised loss.")
+    optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="Optimizer.")
+    schedule: ScheduleSpec = Field(default_factory=ScheduleSpec, description="Length and learning-rate decay.")
+    batch: BatchSpec = Field(default_factory=BatchSpec, description="Images per step.")
+    train: TrainSpec = Field(default_factory=TrainSpec, description="Numerics.")
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="Scoring.")
+    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec, description="What is kept.")
+    exports: tuple[ExportSpec, ...] = Field(
+        default=({"format": "safetensors"}, {"format": "onnx"}),
+        validate_default=True,
+        description="Formats to export to.",
+    )
+    resources: ResourceSpec = Field(default_factory=ResourceSpec, description="Devices and limits.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of weights, order and augmentation.")
+    reference: Reference | None = Field(default=None, description="Published result to compare with.")
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _dataset(cls, value: object) -> object:
+        return dataset_from_string(value) if isinstance(value, str) else value
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _teacher(cls, value: object) -> object:
+        return {"weights": weights_from_string(value)} if isinstance(value, str) else value
+
+    @field_validator("student", mode="before")
+    @classmethod
+    def _student(cls, value: object) -> object:
+        if isinstance(value, str):
+            return (
+                {"arch": value}
+                if value in PRESETS or ("/" not in value and ":" not in value)
+                else {"weights": weights_from_string(value)}
+            )
+        return value
+
+    @field_validator("distill", mode="before")
+    @classmethod
+    def _distill(cls, value: object) -> object:
+        return terms_from_shorthand(value)
+
+    @field_validator("exports", mode="before")
+    @classmethod
+    def _exports(cls, value: object) -> object:
+        if isinstance(value, (list, tuple)):
+            return [{"format": item} if isinstance(item, str) else item for item in value]
+        return value
+
+    @model_validator(mode="after")
+    def _teacher_and_terms(self) -> JobSpec:
+        if self.distill and self.teacher is None:
+            raise ValueError("distill needs a teacher")
+        if self.teacher is not None and self.teacher.weights is None:
+            raise ValueError("the teacher needs weights: an untrained teacher teaches noise")
+        return self
+
+
+class InspectSpec(SpecModel):
+    """Look at a dataset before anything trains on it: counts, mistakes, a contact sheet."""
+
+    version: Literal[1] = Field(default=1, description="Version of this format.")
+    kind: Literal["inspect"] = Field(description="Kind of job.")
+    name: Name | None = Field(default=None, description="Lower-case name; automatic: two words.")
+    dataset: DatasetSpec = Field(description="The dataset to inspect.")
+    preview_images: int = Field(default=12, ge=0, le=64, description="Images on the contact sheet.")
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _dataset(cls, value: object) -> object:
+        return dataset_from_string(value) if isinstance(value, str) else value
+
+
+AnyJobSpec = Annotated[JobSpec | InspectSpec, Field(discriminator="kind")]
+
+
+def parse_job(data: dict[str, Any]) -> JobSpec | InspectSpec:
+    """A submitted object as a spec.
+
+    Raises:
+        SpecInvalid: with one `ErrorInfo` a mistake (field path, message, offending value).
+    """
+    if not isinstance(data, dict):
+        raise SpecInvalid(
+            [ErrorInfo(code="spec.not_an_object", message="a job is a mapping of fields", value=str(data)[:200])]
+        )
+    kind = data.get("kind", "distill")
+    try:
+        if kind == "inspect":
+            return InspectSpec.model_validate(data)
+        return JobSpec.model_validate(data)
+    except ValidationError as error:
+        raise SpecInvalid([_problem(item) for item in error.errors(include_url=False)]) from None
+
+
+def _problem(item: Any) -> ErrorInfo:
+    # A discriminated union puts its tag into the location ("dataset.scenes.seed"); users never wrote that word.
+    tags = {
+        "auto",
+        "mask_folder",
+        "scenes",
+        "registered",
+        "acam",
+        "logit",
+        "feature_mse",
+        "feature_mse_matched",
+        "deeplabv3",
+        "mobile_deeplabv3",
+        "safetensors",
+        "onnx",
+    }
+    path = ".".join(str(part) for part in item["loc"] if part not in tags)
+    code = {"extra_forbidden": "spec.unknown_key", "missing": "spec.missing"}.get(item["type"], "spec.invalid")
+    message = item["msg"].removeprefix("Value error, ")
+    if code == "spec.unknown_key":
+        message = f"unknown key {item['loc'][-1]!r}"
+    value = item.get("input")
+    return ErrorInfo(
+        code=code,
+        message=message,
+        field=path or None,
+        value=value if isinstance(value, (str, int, float, bool, type(None))) else None,
+    )

@@ -1,0 +1,145 @@
+"""Options of every distillation method: one class a method, `method` selects it. A job lists any number of them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from acamkd_core.spec.base import SpecModel
+
+
+class TermSpec(SpecModel):
+    """What all methods share: where they look and how much they count."""
+
+    at: tuple[str, ...] = Field(
+        default=("logits",),
+        min_length=1,
+        description="Levels compared, by name; a bare string is one level. `acamkd models` lists the levels.",
+    )
+    teacher_at: tuple[str, ...] | None = Field(
+        default=None, description="Teacher levels, in the order of `at`; automatic: the same names."
+    )
+    weight: float = Field(default=1.0, ge=0, description="Factor on all terms of this entry.")
+
+    @field_validator("at", "teacher_at", mode="before")
+    @classmethod
+    def _one_level(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class LogitTerm(TermSpec):
+    """Hinton et al. 2015: KL of softened class distributions, mean over images and positions."""
+
+    method: Literal["logit"] = Field(description="KL divergence of class distributions.")
+    temperature: float = Field(
+        default=1.0, gt=0, description="Softening of both distributions; gradient scaled by its square."
+    )
+
+
+class FeatureMSETerm(TermSpec):
+    """FitNets (Romero et al. 2015): mean squared difference after a 1x1 alignment where channels differ."""
+
+    method: Literal["feature_mse"] = Field(description="Mean squared difference.")
+
+
+class FeatureMSEMatchedTerm(TermSpec):
+    """Control for masked methods: plain MSE, scaled step by step by the KD/MSE ratio that another run recorded."""
+
+    method: Literal["feature_mse_matched"] = Field(description="MSE scaled by a recorded KD/MSE ratio.")
+    ratio: tuple[tuple[int, float], ...] | None = Field(
+        default=None,
+        description="(iteration, KD/MSE ratio) pairs, linear in between; from the job named in `ratio_from`.",
+    )
+    ratio_from: str | None = Field(
+        default=None,
+        description="`job:<name>` whose recorded `kd/mse_ratio` series is used, or a JSON file with the pairs.",
+    )
+
+    @field_validator("ratio")
+    @classmethod
+    def _a_series(cls, value: tuple[tuple[int, float], ...] | None) -> tuple[tuple[int, float], ...] | None:
+        if value is None:
+            return value
+        if not value:
+            raise ValueError("ratio is empty: give at least one (iteration, ratio) pair")
+        iterations = [iteration for iteration, _ in value]
+        if any(later <= earlier for earlier, later in itertools.pairwise(iterations)):
+            raise ValueError("iterations must rise from pair to pair")
+        if any(not math.isfinite(ratio) or ratio < 0 for _, ratio in value):
+            raise ValueError("ratios must be finite and not negative")
+        return value
+
+
+class AcamTerm(TermSpec):
+    """ACAM-KD (Lan and Tian, ICCV 2025, arXiv 2503.06307). Choices that the paper leaves open are options."""
+
+    method: Literal["acam"] = Field(description="Adaptive and cooperative attention masking.")
+    weight: float = Field(
+        default=1.0, ge=0, description="Alpha, the factor on the masked losses L^c + L^s; not on the diversity term."
+    )
+    masks: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Number of selection units M a set; automatic: the number of classes on logits, else 6.",
+    )
+    mask_norm: Literal["sum", "sum_sq"] = Field(
+        default="sum_sq",
+        description="Denominator: sum of M (the paper's letter, collapses) or of M squared (scale-free).",
+    )
+    mask_gradient: Literal["all", "units", "diversity_only"] = Field(
+        default="diversity_only",
+        description="Who learns from what: `all` (the letter), `units` (fusion sees a detached student), `diversity_only`.",
+    )
+    query: Literal["teacher", "student"] = Field(default="teacher", description="Who asks in the cross-attention.")
+    spatial: bool = Field(default=True, description="Use spatial masks.")
+    channel: bool = Field(default=True, description="Use channel masks.")
+    diversity: Literal["pairs", "printed"] = Field(
+        default="pairs",
+        description="Dice over mask pairs: mean over pairs (0..1), or the printed quotient of sums (0..M-1), which also "
+        "falls when all masks but one are emptied.",
+    )
+    diversity_weight: float = Field(
+        default=1.0, ge=0, description="Lambda, the factor on the diversity term; `weight` does not multiply it."
+    )
+    levels: Literal["sum", "mean"] = Field(default="sum", description="How levels add up when several are given.")
+    unit_init: float = Field(
+        default=0.01, ge=0, description="Standard deviation of the units' normal initialisation (MasKD's value)."
+    )
+    projection_bias: bool = Field(
+        default=True, description="Bias in W_q and W_v (W_k's has no gradient and does not exist)."
+    )
+    centre: bool = Field(
+        default=True,
+        description="Take the mean over positions (channels) off each mask's scores before the sigmoid, so that no mask "
+        "can be 0 or 1 everywhere; off is the paper's letter, which collapses.",
+    )
+    block: int = Field(
+        default=1024,
+        ge=16,
+        description="Queries per block, counted over the batch: memory is block x positions; results do not depend on it.",
+    )
+    eps: float = Field(default=1e-6, ge=0, description="Added once to each whole denominator, in fp32.")
+    ablation: Literal["none", "frozen", "shuffle_positions", "shuffle_images", "noise", "teacher_only"] = Field(
+        default="none",
+        description="Controls that take the learnt masks away. `frozen`: units and projections stay as initialised; "
+        "`shuffle_positions`, `shuffle_images`: learnt masks in the wrong place; `noise`: smooth random masks; "
+        "`teacher_only`: the teacher on both sides of the attention.",
+    )
+
+
+MethodTerm = Annotated[AcamTerm | LogitTerm | FeatureMSETerm | FeatureMSEMatchedTerm, Field(discriminator="method")]
+
+
+def terms_from_shorthand(value: object) -> object:
+    """`none`, a method name, one object, or a list of those, as the list form."""
+    if value is None or value == "none":
+        return []
+    if isinstance(value, (str, dict)):
+        value = [value]
+    if isinstance(value, (list, tuple)):
+        return [{"method": item} if isinstance(item, str) else item for item in value if item != "none"]
+    return value

@@ -1,0 +1,214 @@
+"""Networks: architectures (one class a family), weights, and the preprocessing that belongs to each network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from acamkd_core.spec.base import SpecModel
+
+ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+
+
+class DeepLabV3Arch(SpecModel):
+    """DeepLabV3 (Chen et al. 2017): dilated backbone, atrous spatial pyramid pooling, 1x1 classifier."""
+
+    family: Literal["deeplabv3"] = Field(description="DeepLabV3 with ASPP.")
+    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="mobilenet_v2", description="Feature extractor.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
+    output_stride: Literal[8, 16, 32] = Field(default=16, description="Input size over feature size.")
+    aspp_channels: int = Field(default=256, ge=8, le=2048, description="Channels of each ASPP branch.")
+    aspp_rates: tuple[int, ...] = Field(
+        default=(6, 12, 18), description="Atrous rates; the usual values double at stride 8."
+    )
+    align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
+    aux_head: bool = Field(default=False, description="Auxiliary FCN head on c4; used in training only.")
+    deep_stem: bool = Field(
+        default=False, description="Three 3x3 convolutions instead of the 7x7 (ResNet only; CIRKD's networks have it)."
+    )
+
+    @model_validator(mode="after")
+    def _fits_backbone(self) -> DeepLabV3Arch:
+        if self.backbone == "mobilenet_v2" and self.deep_stem:
+            raise ValueError("deep_stem belongs to ResNet backbones")
+        if self.backbone != "mobilenet_v2" and self.width != 1.0:
+            raise ValueError("width belongs to mobilenet_v2")
+        if not self.aspp_rates or min(self.aspp_rates) < 1:
+            raise ValueError("aspp_rates needs at least one rate, each 1 or more")
+        return self
+
+
+class MobileDeepLabV3Arch(SpecModel):
+    """Mobile DeepLabv3 of the MobileNetV2 paper (Sandler et al. 2018, section 6.3): no atrous branches by default."""
+
+    family: Literal["mobile_deeplabv3"] = Field(description="Mobile DeepLabv3 on MobileNetV2.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier.")
+    output_stride: Literal[8, 16, 32] = Field(default=16, description="Input size over feature size.")
+    aspp: bool = Field(default=False, description="With the three atrous branches (4.52M) or without (2.11M).")
+    align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
+
+
+Arch = Annotated[DeepLabV3Arch | MobileDeepLabV3Arch, Field(discriminator="family")]
+
+# Three different networks are called "DeepLabV3-MobileNetV2" in the literature (2.1M, 3.2M, 512-channel ASPP):
+# a preset names which one is meant.
+PRESETS: dict[str, dict[str, Any]] = {
+    "deeplabv3-mobilenet_v2-3.2m": {
+        "family": "deeplabv3",
+        "backbone": "mobilenet_v2",
+        "width": 1.0,
+        "output_stride": 8,
+        "aspp_channels": 128,
+        "aspp_rates": (12, 24, 36),
+        "align_corners": True,
+        "aux_head": False,
+    },
+    "deeplabv3-resnet18": {
+        "family": "deeplabv3",
+        "backbone": "resnet18",
+        "output_stride": 8,
+        "aspp_channels": 128,
+        "aspp_rates": (12, 24, 36),
+        "align_corners": True,
+        "aux_head": True,
+    },
+    "deeplabv3-resnet101": {
+        "family": "deeplabv3",
+        "backbone": "resnet101",
+        "output_stride": 8,
+        "aspp_channels": 256,
+        "aspp_rates": (12, 24, 36),
+        "align_corners": True,
+        "aux_head": True,
+    },
+    "deeplabv3-resnet50": {
+        "family": "deeplabv3",
+        "backbone": "resnet50",
+        "output_stride": 8,
+        "aspp_channels": 256,
+        "aspp_rates": (12, 24, 36),
+        "align_corners": True,
+        "aux_head": True,
+    },
+    # The teacher and the larger student of the Cityscapes distillation tables: deep stem, 61.1M and 13.6M with the
+    # auxiliary head. torchvision's ImageNet weights do not fit this stem.
+    "deeplabv3-resnet101-61.1m": {
+        "family": "deeplabv3",
+        "backbone": "resnet101",
+        "output_stride": 8,
+        "aspp_channels": 256,
+        "aspp_rates": (12, 24, 36),
+        "align_corners": True,
+        "aux_head": True,
+        "deep_stem": True,
+    },
+    "deeplabv3-resnet18-13.6m": {
+        "family": "deeplabv3",
+        "backbone": "resnet18",
+        "output_stride": 8,
+        "aspp_channels": 128,
+        "aspp_rates": (12, 24, 36),
+        "align_corners": True,
+        "aux_head": True,
+        "deep_stem": True,
+    },
+    "mobile_deeplabv3": {"family": "mobile_deeplabv3", "aspp": False},
+    "mobile_deeplabv3-aspp": {"family": "mobile_deeplabv3", "aspp": True},
+}
+
+
+class WeightsSpec(SpecModel):
+    """Where tensors come from: exactly one source. What did not match is listed; nothing matching is an error."""
+
+    file: str | None = Field(
+        default=None, description="A .safetensors file, or a .pth/.pt read with weights_only=True."
+    )
+    torchvision: str | None = Field(
+        default=None, description="A torchvision weights enum, e.g. `MobileNet_V2_Weights.IMAGENET1K_V1`."
+    )
+    job: str | None = Field(default=None, description="Name or id of a finished job on the server.")
+    model: str | None = Field(default=None, description="Name of a registered model, optionally with @alias.")
+    layout: Literal["native", "torchvision", "cirkd"] | None = Field(
+        default=None, description="Key map of the file; automatic: the one that matches most tensors."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> WeightsSpec:
+        given = [name for name in ("file", "torchvision", "job", "model") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of file, torchvision, job, model (got {', '.join(given) or 'none'})")
+        return self
+
+    @property
+    def reference(self) -> str:
+        """The short form, e.g. `job:camvid-teacher`; also the key under which a worker hands the file to a run."""
+        for name in ("job", "model", "torchvision"):
+            if (value := getattr(self, name)) is not None:
+                return f"{name}:{value}"
+        return str(self.file)
+
+
+def weights_from_string(text: str) -> dict[str, str]:
+    """`job:x`, `model:x@alias`, `torchvision:Enum.NAME` or a file, as the object form."""
+    for prefix in ("job", "model", "torchvision"):
+        if text.startswith(prefix + ":"):
+            return {prefix: text.removeprefix(prefix + ":")}
+    return {"file": text}
+
+
+class Preprocess(SpecModel):
+    """Maps an RGB image in [0, 1] to what this network eats. It belongs to the network, never to the dataset."""
+
+    order: Literal["rgb", "bgr"] = Field(default="rgb", description="Channel order of the network's input.")
+    range: Literal[1, 255] = Field(
+        default=1, description="Pixel values in [0, 1] or [0, 255] before mean and deviation."
+    )
+    mean: tuple[float, float, float] = Field(
+        default=(0.485, 0.456, 0.406), description="Subtracted, in the network's channel order."
+    )
+    std: tuple[float, float, float] = Field(
+        default=(0.229, 0.224, 0.225), description="Divided by, in the network's channel order."
+    )
+
+
+class ModelSpec(SpecModel):
+    """One network: architecture, weights, preprocessing."""
+
+    arch: Arch | None = Field(
+        default=None, description="Architecture: a preset's name or its fields; automatic when the weights carry it."
+    )
+    weights: WeightsSpec | None = Field(default=None, description="Weights of the whole network.")
+    backbone_weights: WeightsSpec | None = Field(default=None, description="Weights of the backbone only.")
+    preprocess: Preprocess = Field(default_factory=Preprocess, description="What this network's input looks like.")
+
+    @field_validator("arch", mode="before")
+    @classmethod
+    def _preset(cls, value: object) -> object:
+        if isinstance(value, str):
+            if value not in PRESETS:
+                raise ValueError(f"unknown preset {value!r}; known: {', '.join(sorted(PRESETS))}")
+            return PRESETS[value]
+        return value
+
+    @field_validator("weights", "backbone_weights", mode="before")
+    @classmethod
+    def _weights(cls, value: object) -> object:
+        return weights_from_string(value) if isinstance(value, str) else value
+
+
+class Expect(SpecModel):
+    """What a teacher must score on the validation split before training may start."""
+
+    miou: float = Field(ge=0, le=100, description="Expected mIoU in points.")
+    tolerance: float = Field(default=0.3, ge=0, description="Allowed difference in points.")
+
+
+class TeacherSpec(ModelSpec):
+    """The frozen network. It needs weights: an untrained teacher teaches noise."""
+
+    expect: Expect | None = Field(default=None, description="Stop before training when the teacher scores otherwise.")
+
+
+class StudentSpec(ModelSpec):
+    """The network that learns."""

@@ -1,0 +1,131 @@
+"""ACAM-KD and its controls on CamVid at 240x180: `python -m benchmarks.camvid --data FOLDER --url http://127.0.0.1:8080`.
+
+FOLDER holds images/, masks/ and classes.json (11 classes, ignore id 11) and must lie inside the server's dataset roots.
+Order: teacher; learning rate of the student alone; weight of every term, three values each, in half-length runs, chosen
+on val; then all arms, seed by seed. The second table does the same for a student whose backbone is pretrained.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+
+from acamkd_core.client import Client
+from benchmarks.study import Study, Trial
+
+EPOCHS, HALF, SEEDS = 30, 15, (0, 1, 2)
+RATES = (0.01, 0.03, 0.1)
+TERMS: dict[str, dict[str, Any]] = {
+    "logit": {"method": "logit"},
+    "feature_mse": {"method": "feature_mse"},
+    "acam": {"method": "acam"},
+    "acam_letter": {
+        "method": "acam",
+        "mask_norm": "sum",
+        "mask_gradient": "all",
+        "diversity": "printed",
+        "centre": False,
+    },
+    "acam_frozen": {"method": "acam", "ablation": "frozen"},
+    "acam_shuffled": {"method": "acam", "ablation": "shuffle_positions"},
+}
+WEIGHTS = {
+    "logit": (0.3, 1.0, 3.0), "feature_mse": (0.03, 0.3, 3.0),
+    **{name: (0.03, 0.3, 3.0) for name in TERMS if name.startswith("acam")},
+}  # fmt: skip
+ARMS = ("none", "logit", "feature_mse", "acam", "feature_mse_matched", "acam_frozen", "acam_shuffled", "acam_letter")
+PRETRAINED_ARMS = ("none", "logit", "feature_mse", "acam")
+SMALL = {"arch": {"family": "deeplabv3", "backbone": "mobilenet_v2", "width": 0.35, "output_stride": 16}}
+
+
+def base(folder: str, epochs: int) -> dict[str, Any]:
+    """What all runs share."""
+    return {
+        "dataset": folder,
+        "augment": {"size": [180, 240], "scale": [0.75, 1.5], "crop": [180, 240], "flip": 0.5},
+        "schedule": {"epochs": epochs, "policy": "poly", "power": 0.9},
+        "batch": {"global_size": 8},
+        "evaluation": {"every": 225, "panels": 1},
+        "checkpoint": {"select": "best"},
+        "exports": ["safetensors"],
+    }
+
+
+def teacher_trial(folder: str, backbone: str) -> Trial:
+    """DeepLabV3-MobileNetV2 1.0 from ImageNet weights."""
+    student = {"arch": {**SMALL["arch"], "width": 1.0}, "backbone_weights": backbone}
+    spec = {**base(folder, EPOCHS), "student": student, "optimizer": {"name": "sgd", "lr": 0.01, "weight_decay": 5e-4}}
+    return Trial("camvid-teacher", "teacher", "teacher", 0, spec)
+
+
+def student_trial(
+    folder: str, table: str, student: dict[str, Any], arm: str, *, seed: int, rate: float, epochs: int, stage: str, weight: float | None,
+    ratio: list[list[float]] | None = None,
+) -> Trial:  # fmt: skip
+    """One student run. `none` has no teacher; every other arm has the same one."""
+    spec = {**base(folder, epochs), "student": student, "optimizer": {"name": "sgd", "lr": rate, "weight_decay": 5e-4}}
+    if arm != "none":
+        term = {"method": arm, "ratio": ratio} if ratio is not None else TERMS[arm]
+        spec |= {"teacher": "job:camvid-teacher", "distill": [{**term, "weight": 1.0 if weight is None else weight}]}
+    tuned = rate if arm == "none" else weight
+    label = f"-{tuned:g}" if stage == "tune" else ""
+    return Trial(f"camvid-{table}-{stage}-{arm.replace('_', '-')}{label}-s{seed}", arm, stage, seed, spec, tuned)
+
+
+def best(study: Study, trials: Iterator[Trial]) -> float:
+    """The tuned value with the best val mIoU; a run that failed counts as nothing."""
+    scored = [(study.do(trial)["metrics"].get("best/miou", -1.0), trial.value) for trial in trials]
+    value = max(scored)[1]
+    assert value is not None
+    return value
+
+
+def run_table(study: Study, folder: str, table: str, student: dict[str, Any], arms: tuple[str, ...]) -> None:
+    """Tunes, then runs every arm, seed by seed, so that an unfinished study is balanced."""
+
+    def trial(arm: str, **given: Any) -> Trial:
+        return student_trial(folder, table, student, arm, **given)
+
+    rate = best(study, (trial("none", seed=0, rate=r, epochs=HALF, stage="tune", weight=None) for r in RATES))
+    weights: dict[str, float | None] = {"none": None, "feature_mse_matched": 1.0}
+    for arm in arms:
+        if arm in WEIGHTS:
+            weights[arm] = best(
+                study, (trial(arm, seed=0, rate=rate, epochs=HALF, stage="tune", weight=w) for w in WEIGHTS[arm])
+            )
+    for seed in SEEDS:
+        for arm in arms:
+            ratio = None
+            if arm == "feature_mse_matched":
+                acam = study.do(
+                    trial("acam", seed=seed, rate=rate, epochs=EPOCHS, stage="final", weight=weights["acam"])
+                )
+                ratio = acam["ratio"]
+            study.do(trial(arm, seed=seed, rate=rate, epochs=EPOCHS, stage="final", weight=weights[arm], ratio=ratio))
+
+
+def main() -> None:
+    """Runs what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--backbone", type=Path, required=True, help="MobileNetV2 1.0 ImageNet backbone weights")
+    parser.add_argument("--url", default=None)
+    parser.add_argument("--results", type=Path, default=Path("docs/results/camvid"))
+    options = parser.parse_args()
+    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
+    study = Study(options.results, Client(options.url), {"name": "camvid", "versions": versions})
+    folder, backbone = str(options.data.resolve()), str(options.backbone.resolve())
+    teacher = teacher_trial(folder, backbone)
+    study.do(teacher)
+    run_table(study, folder, "scratch", SMALL, ARMS)
+    pretrained = {"arch": {"family": "mobile_deeplabv3", "output_stride": 16}, "backbone_weights": backbone}
+    run_table(study, folder, "pretrained", pretrained, PRETRAINED_ARMS)
+
+
+if __name__ == "__main__":
+    main()

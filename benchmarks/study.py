@@ -1,0 +1,113 @@
+"""Running named jobs through the API, once each: a finished run is a JSON file, and a file is never run again.
+
+The runner can be ended at any moment. Jobs live on the server; started again, it finds them by name and waits on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import acamkd_core
+from acamkd_core.client import ApiError, Client, Job
+from acamkd_core.spec.api import JobDetail
+
+RATIO_POINTS = 150
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One job of a study: `name` is its file and its job name, `arm` its row in the table."""
+
+    name: str
+    arm: str
+    stage: str  # teacher, tune or final
+    seed: int
+    spec: dict[str, Any]
+    value: float | None = None  # the tuned setting, where there is one
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where results lie and which server runs the jobs."""
+
+    folder: Path
+    client: Client
+    data: dict[str, Any]
+
+    def result(self, trial: Trial) -> dict[str, Any] | None:
+        """What a finished trial left, or None."""
+        path = self.folder / f"{trial.name}.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def do(self, trial: Trial) -> dict[str, Any]:
+        """The trial's result: read when it is finished, else run through the API (a failed run is a result too)."""
+        if (found := self.result(trial)) is not None:
+            return found
+        job = self._job(trial)
+        print(f"{time.strftime('%H:%M:%S')} {trial.name} ({job.info.state})", flush=True)
+        job.wait()
+        info = job.refresh().info
+        if info.state == "cancelled":
+            raise SystemExit(f"{trial.name} was cancelled: start again to run it anew")
+        spec = _portable({**trial.spec, "dataset": self.data["name"]})
+        result = {
+            "name": trial.name, "arm": trial.arm, "stage": trial.stage, "seed": trial.seed, "value": trial.value,
+            "state": info.state, "reason": info.reason, "error": info.error.model_dump() if info.error else None,
+            "metrics": info.metrics, "per_class": _per_class(job), "dataset": info.dataset_info.get("digest"),
+            "minutes": round(_seconds(info) / 60, 2), "ratio": _ratio(job),
+            "profile": info.profile, "spec": spec,
+            "spec_digest": hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16],
+            "versions": {"acamkd": acamkd_core.__version__, "python": platform.python_version(), **self.data["versions"]},
+        }  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = self.folder / f"{trial.name}.part"
+        aside.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+        aside.replace(self.folder / f"{trial.name}.json")
+        print(
+            f"{time.strftime('%H:%M:%S')} {trial.name}: {info.state} {info.metrics.get('test/miou', float('nan')):.2f} test mIoU",
+            flush=True,
+        )
+        return result
+
+    def _job(self, trial: Trial) -> Job:
+        try:
+            job = self.client.jobs.get(trial.name)
+            return job.retry() if job.info.state == "cancelled" else job
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        return self.client.jobs.create(
+            {**trial.spec, "name": trial.name, "seed": trial.seed, "tags": [trial.stage, trial.arm]}
+        )
+
+
+def _portable(value: Any) -> Any:
+    """Without folders of the machine that ran it."""
+    if isinstance(value, dict):
+        return {key: _portable(one) for key, one in value.items()}
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+
+def _seconds(info: JobDetail) -> float:
+    return (info.ended_at - info.started_at).total_seconds() if info.ended_at and info.started_at else 0.0
+
+
+def _per_class(job: Job) -> dict[str, float | None]:
+    scored = [one for one in job.evaluations if one.split == "test" and one.role == "student"]
+    return scored[-1].per_class if scored else {}
+
+
+def _ratio(job: Job) -> list[list[float]] | None:
+    """KD/MSE ratio over the run, thinned: the matched control replays it, linear in between."""
+    series = job.all_metrics("kd/mse_ratio").get("kd/mse_ratio")
+    pairs = [[int(x), float(y)] for x, y in zip(series.x, series.y, strict=True) if y is not None] if series else []
+    if not pairs:
+        return None
+    step = max(1, len(pairs) // RATIO_POINTS)
+    return pairs[::step] + ([pairs[-1]] if (len(pairs) - 1) % step else [])

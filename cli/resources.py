@@ -1,0 +1,269 @@
+"""Commands about models, datasets, workers and API keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.output import FAILED, SUCCEEDED, Format, Output, emit, millions, number, say, table
+from cli.remote import client
+
+models = typer.Typer(help="Models that jobs produced, and what can be built.", invoke_without_command=True)
+datasets = typer.Typer(help="Datasets of the server.", invoke_without_command=True)
+keys = typer.Typer(help="API keys, straight in the database: works before a server runs.", no_args_is_help=True)
+
+
+@models.callback()
+def list_models(
+    context: typer.Context,
+    families: Annotated[
+        bool, typer.Option("--families", help="Families and presets instead; needs no server.")
+    ] = False,
+    output: Output = Format.table,
+) -> int:
+    """List models, newest first."""
+    if context.invoked_subcommand is not None:
+        return SUCCEEDED
+    if families:
+        return _families(output)
+    rows = client().models.list()
+    if not emit(rows, output):
+        table(
+            ["name", ">version", "aliases", "architecture", ">parameters", ">val mIoU", ">test mIoU", "dataset"],
+            (
+                [
+                    one.name, one.version, ", ".join(one.aliases) or None, one.arch, millions(one.parameters),
+                    number(one.metrics.get("val/miou", one.metrics.get("best/miou"))),
+                    number(one.metrics.get("test/miou")), one.dataset,
+                ]
+                for one in rows
+            ),
+            empty="no models yet: a job that succeeds makes one",
+        )  # fmt: skip
+    return SUCCEEDED
+
+
+def _families(output: Format) -> int:
+    from acamkd_core.spec.catalog import load_catalog
+
+    catalog = load_catalog()
+    if emit(catalog, output):
+        return SUCCEEDED
+    height, width = catalog.image_size
+    for family in catalog.families:
+        print(family.title)
+        rows = [catalog.preset(name) for name in family.presets]
+        table(
+            ["preset", ">parameters", ">inference", f">G macs {height}x{width}", "levels (channels @ stride)"],
+            (
+                [
+                    one.name, millions(one.parameters), millions(one.inference_parameters), f"{one.macs / 1e9:.1f}",
+                    "  ".join(f"{level.name} {level.channels}@{level.stride}" for level in one.levels),
+                ]
+                for one in rows
+                if one is not None
+            ),
+        )  # fmt: skip
+    say(f"counts with {catalog.num_classes} classes; any other width, backbone or stride can be given as fields")
+    return SUCCEEDED
+
+
+@models.command("alias")
+def alias(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="e.g. champion")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1)],
+    output: Output = Format.table,
+) -> int:
+    """Point an alias at a version, away from the one that had it."""
+    info = client().models.alias(name, alias, version)
+    if not emit(info, output):
+        print(f"model:{name}@{alias} is version {info.version}")
+    return SUCCEEDED
+
+
+def _dataset_table(rows: list[Any]) -> None:
+    table(
+        ["name", "version", "state", ">images", ">classes", ">ignore", ">errors", ">warnings", "root"],
+        (
+            [
+                one.name, one.version, one.state, "/".join(str(count) for count in one.images.values()) or None,
+                len(one.classes) or None, one.ignore_id, one.errors, one.warnings, one.root,
+            ]
+            for one in rows
+        ),
+        empty="no datasets: `acamkd datasets add NAME PATH` registers one",
+    )  # fmt: skip
+
+
+@datasets.callback()
+def datasets_root(context: typer.Context, output: Output = Format.table) -> int:
+    """List datasets."""
+    return SUCCEEDED if context.invoked_subcommand is not None else list_datasets(output)
+
+
+@datasets.command("list")
+def list_datasets(output: Output = Format.table) -> int:
+    """List datasets, newest first."""
+    rows = client().datasets.list()
+    if not emit(rows, output):
+        _dataset_table(rows)
+    return SUCCEEDED
+
+
+@datasets.command("add")
+def add_dataset(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder that the server sees, or a zip to upload.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Until the inspection has ended.")] = False,
+    output: Output = Format.table,
+) -> int:
+    """Register a folder, or upload a zip, and inspect it."""
+    from acamkd_core.client.transport import is_loopback
+
+    server = client()
+    local = Path(path).expanduser()
+    if local.suffix.lower() == ".zip" and local.is_file():
+        info = server.datasets.upload(name, local)
+    else:
+        # A folder beside us is meant as such where the server is this machine; else it is the server's to find.
+        here = local.is_dir() and is_loopback(server.url)
+        info = server.datasets.add(name, str(local.resolve()) if here else path)
+    if wait:
+        info = server.datasets.wait(name)
+    if not emit(info, output):
+        _dataset_table([info])
+    return FAILED if info.state == "failed" else SUCCEEDED
+
+
+@datasets.command("show")
+def show_dataset(name: Annotated[str, typer.Argument(metavar="NAME")], output: Output = Format.table) -> int:
+    """Show a dataset with what its inspection found."""
+    info = client().datasets.get(name)
+    if not emit(info, output):
+        _dataset_table([info])
+        _findings(info.report.get("findings") or [])
+    return SUCCEEDED
+
+
+@datasets.command("inspect")
+def inspect_dataset(
+    target: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A registered name, or a folder here.")],
+    output: Output = Format.table,
+) -> int:
+    """Look at every file: a registered dataset by the server, a folder (with a / in it) here and now."""
+    if Path(target).expanduser().is_dir() and ("/" in target or target.startswith((".", "~"))):
+        return _inspect_here(Path(target).expanduser().resolve(), output)
+    server = client()
+    server.datasets.inspect(target)
+    info = server.datasets.wait(target)
+    if not emit(info, output):
+        _dataset_table([info])
+        _findings(info.report.get("findings") or [])
+    return FAILED if info.state == "failed" or info.errors else SUCCEEDED
+
+
+def _inspect_here(folder: Path, output: Format) -> int:
+    from acamkd_core.datasets.inspect import inspect_dataset as look
+    from acamkd_core.datasets.registry import open_dataset
+    from acamkd_core.spec.datasets import AutoDataset
+
+    report = look(open_dataset(AutoDataset(root=str(folder)), strict=False))
+    if not emit(report, output):
+        print(f"{report.name}@{report.digest}  {report.task}  ignore {report.ignore_id}")
+        table(
+            ["split", ">images", ">labelled", ">ignored pixels"],
+            (
+                [one.role, one.images, one.labelled, f"{100 * one.ignored / one.pixels:.1f} %" if one.pixels else None]
+                for one in report.splits
+            ),
+        )
+        _findings([finding.model_dump() for finding in report.findings])
+    return FAILED if any(finding.severity == "error" for finding in report.findings) else SUCCEEDED
+
+
+def _findings(findings: list[dict[str, Any]]) -> None:
+    for one in findings:
+        where = f" [{one['split']}]" if one.get("split") else ""
+        print(f"{one.get('severity')}{where}: {one.get('message')}")
+        if one.get("files"):
+            print(f"  {', '.join(one['files'][:5])}")
+    if not findings:
+        print("no findings")
+
+
+def workers(output: Output = Format.table) -> int:
+    """List workers that are online or were seen lately."""
+    rows = client().workers.list()
+    if not emit(rows, output):
+        table(
+            ["name", "state", ">busy", ">slots", "devices", "jobs", ">seen", "host", ">pid"],
+            (
+                [
+                    one.name, one.state, one.busy, one.slots, ", ".join(one.devices) or "cpu", ", ".join(one.jobs) or None,
+                    f"{one.last_seen_seconds:.0f} s ago", one.host, one.pid,
+                ]
+                for one in rows
+            ),
+            empty="no worker: `acamkd worker` starts one",
+        )  # fmt: skip
+    return SUCCEEDED
+
+
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data folder; automatic: ACAMKD_DATA_DIR.")]
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(metavar="NAME")], data: Data = None, output: Output = Format.table
+) -> int:
+    """Make a key; it is shown this once."""
+    from cli.service import local_database
+    from server.auth import service
+    from server.db.session import write_session
+
+    with local_database(data) as (engine, caller), write_session(engine) as session:
+        info = service.create_key(session=session, caller=caller, name=name)
+    if not emit(info, output):
+        print(info.key)
+        say(f"the key {name!r} is shown this once; send it as ACAMKD_API_KEY")
+    return SUCCEEDED
+
+
+@keys.command("list")
+def list_keys(data: Data = None, output: Output = Format.table) -> int:
+    """List keys, without their secrets."""
+    from cli.service import local_database
+    from server.auth import service
+    from server.db.session import read_session
+
+    with local_database(data) as (engine, caller), read_session(engine) as session:
+        rows = service.list_keys(session=session, caller=caller).items
+    if not emit(rows, output):
+        table(
+            ["id", "name", "prefix", "created", "last used", "revoked"],
+            (
+                [one.id, one.name, one.prefix, *(t and t.strftime("%Y-%m-%d %H:%M") for t in (one.created_at, one.last_used_at, one.revoked_at))]
+                for one in rows
+            ),
+            empty="no keys",
+        )  # fmt: skip
+    return SUCCEEDED
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID")], data: Data = None, output: Output = Format.table
+) -> int:
+    """End a key for ever."""
+    from cli.service import local_database
+    from server.auth import service
+    from server.db.session import write_session
+
+    with local_database(data) as (engine, caller), write_session(engine) as session:
+        info = service.revoke_key(session=session, caller=caller, key_id=key_id)
+    if not emit(info, output):
+        print(f"revoked {info.name}")
+    return SUCCEEDED

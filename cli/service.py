@@ -1,0 +1,118 @@
+"""Commands that start and stop parts of the platform."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import SUCCEEDED, say
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from server.auth.service import CallerScope
+
+DEFAULT_DATA = Path(".acamkd/home")
+DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of everything that is stored.")]
+DataOrEnvironment = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Data folder; automatic: ACAMKD_DATA_DIR, else .acamkd.")
+]
+
+
+def up(
+    data: DataOption = DEFAULT_DATA,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the dashboard and the API.")] = 8080,
+) -> int:
+    """Run the whole platform on this machine: broker, server with dashboard, one worker. Ctrl-C stops all of it."""
+    from cli.up import require_free_folder
+    from cli.up import up as start
+
+    require_free_folder(data)
+    return start(data, port)
+
+
+def down(data: DataOption = DEFAULT_DATA) -> int:
+    """Stop what `acamkd up` started with this data folder, and nothing else."""
+    from cli.up import down as stop
+
+    return stop(data)
+
+
+def _choose_data(data: Path | None) -> None:
+    """Settings come from the environment; the option is the same thing said on the command line."""
+    if data is not None:
+        os.environ["ACAMKD_DATA_DIR"] = str(data.expanduser().resolve())
+
+
+def server(
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address; anything but loopback requires API keys.")
+    ] = None,
+    port: Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port; automatic: 8080.")] = None,
+    data: DataOrEnvironment = None,
+) -> int:
+    """Run the API server with the dashboard in the foreground (settings: ACAMKD_* variables)."""
+    import uvicorn
+
+    from server.app import build_context, require_a_key
+    from server.settings import Settings
+
+    _choose_data(data)
+    if host is not None:
+        os.environ["ACAMKD_HOST"] = host
+    if port is not None:
+        os.environ["ACAMKD_PORT"] = str(port)
+    settings = Settings()
+    migrate()
+    context = build_context(settings)
+    try:
+        require_a_key(context)  # here, for one line instead of a server's start-up trace
+    finally:
+        context.wakeups.close()
+        context.engine.dispose()
+    uvicorn.run(
+        "server.app:serve_app", factory=True, host=settings.host, port=settings.port, access_log=False,
+        timeout_graceful_shutdown=3,
+    )  # fmt: skip
+    return SUCCEEDED
+
+
+def worker(data: DataOrEnvironment = None) -> int:
+    """Run one worker in the foreground (settings: ACAMKD_* variables)."""
+    _choose_data(data)
+    from worker.__main__ import main
+
+    return main()
+
+
+def migrate(data: DataOrEnvironment = None) -> int:
+    """Bring the database to the newest schema; safe at any time, and from several machines at once."""
+    with local_database(data) as (engine, _):
+        say(f"the database has the newest schema ({engine.dialect.name})")
+    return SUCCEEDED
+
+
+@contextmanager
+def local_database(data: Path | None) -> Iterator[tuple[Engine, CallerScope]]:
+    """The database that the settings name, with its newest schema, and the operator as the caller."""
+    from server.auth.service import CallerScope
+    from server.db.base import DEFAULT_PROJECT
+    from server.db.migrate import upgrade
+    from server.db.session import make_engine
+    from server.settings import Settings
+
+    _choose_data(data)
+    settings = Settings()
+    if settings.database.startswith("sqlite"):
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    engine = make_engine(settings.database)
+    try:
+        upgrade(engine)
+        yield engine, CallerScope(project_id=DEFAULT_PROJECT, actor="operator")
+    finally:
+        engine.dispose()

@@ -1,0 +1,58 @@
+/** Specs to start from. They are submitted as they stand; the missions' need the data and weights that they name. */
+export interface Example {
+  id: string;
+  label: string;
+  text: string;
+}
+
+const scenes = `dataset: scenes            # procedural street scenes, made on the spot
+`;
+
+export const EXAMPLES: Example[] = [
+  {
+    id: 'scenes-teacher',
+    label: 'Scenes: a teacher',
+    text: `${scenes}student: {arch: {family: deeplabv3, backbone: resnet18}}   # no teacher: trained alone
+schedule: {epochs: 10}
+seed: 0
+`,
+  },
+  {
+    id: 'scenes-acam',
+    label: 'Scenes: distil it',
+    text: `${scenes}teacher: job:NAME           # a finished run, or model:name@alias
+student: {arch: {family: deeplabv3, backbone: mobilenet_v2, width: 0.35, aspp_channels: 64}}
+distill: acam
+schedule: {epochs: 10}
+seed: 0
+`,
+  },
+  {
+    id: 'cityscapes-acam',
+    label: 'Cityscapes: DeepLabV3-R101 to MobileNetV2',
+    text: `dataset: {format: mask_folder, root: datasets/cityscapes}
+augment: {scale: [0.5, 2.0], crop: [512, 1024], flip: 0.5}
+teacher:
+  arch: deeplabv3-resnet101-61.1m
+  weights: {file: deeplabv3_resnet101_citys_best_model.pth, layout: cirkd}
+  preprocess: {order: bgr, range: 255, mean: [104.007, 116.669, 122.679], std: [1, 1, 1]}
+  expect: {miou: 78.07, tolerance: 0.3}   # re-scored before training; outside = stop
+student: {arch: deeplabv3-mobilenet_v2-3.2m, backbone_weights: "torchvision:MobileNet_V2_Weights.IMAGENET1K_V1"}
+distill: [{method: acam, at: [logits], masks: 19}]
+task_loss: {aux_weight: 0}
+optimizer: {name: sgd, lr: 0.02, momentum: 0.9, weight_decay: 5.0e-4}
+schedule: {iterations: 40000, policy: poly, power: 0.9}
+batch: {global_size: 16}
+train: {precision: bf16}
+evaluation: {every: 2000}
+checkpoint: {select: last}
+resources: {gpus: 1, max_hours: 24}
+seed: 0
+reference: {miou: 76.21, source: "arXiv 2503.06307", status: not_reproduced}
+`,
+  },
+];
+
+/** The newest finished run without a teacher makes the second example work as it stands. */
+export const fillTeacher = (text: string, teacher: string | undefined): string =>
+  teacher ? text.replace('job:NAME', `job:${teacher}`) : text;

@@ -1,0 +1,78 @@
+import { useQuery } from '@tanstack/react-query';
+import type { ReactNode } from 'react';
+import { metricsQuery } from '@/api/jobs';
+import { fixed, macs, milliseconds, parameters, points, signed } from '@/lib/format';
+import { maskSets, profileOf, teacherEvaluation } from './model';
+import { METRIC_NAMES } from './metric-names';
+import { useRun } from './run-context';
+
+/** The four figures above the fold. They keep their places while they are unknown. */
+export function Figures() {
+  const { job, ref, evaluations } = useRun();
+  const metrics = useQuery(metricsQuery(ref, METRIC_NAMES)).data;
+  const last = (name: string) => metrics?.series.find((series) => series.name === name)?.y.at(-1) ?? null;
+  const now = evaluations.at(-1)?.metrics.miou ?? job.metrics['val/miou'];
+  const best = evaluations.length
+    ? Math.max(...evaluations.map((item) => item.metrics.miou ?? -Infinity))
+    : job.metrics['best/miou'];
+  const teacher = teacherEvaluation(job)?.metrics.miou ?? job.metrics['teacher/miou'];
+  const test = job.metrics['test/miou'];
+  const sets = maskSets(metrics?.names ?? []);
+  const student = profileOf(job, 'student');
+  const big = profileOf(job, 'teacher');
+  const share = last('kd/share');
+  return (
+    <dl className="figures tabular">
+      <Figure label={test === undefined ? 'mIoU, val' : 'mIoU, val (test)'}>
+        <b>{points(now)}</b>
+        {test !== undefined && <span className="second">({points(test)})</span>}
+        <small>
+          best {points(best)}
+          {teacher !== undefined && `, ${signed((best ?? NaN) - teacher)} to teacher ${points(teacher)}`}
+        </small>
+      </Figure>
+      <Figure label="KD share of the loss">
+        <b>{share === null ? '–' : `${fixed(share * 100, 0)} %`}</b>
+        <small>
+          {!job.methods.length
+            ? 'student alone'
+            : !metrics
+              ? ''
+              : last('kd/mse_ratio') === null
+                ? 'without the diversity term'
+                : `KD/MSE ${fixed(last('kd/mse_ratio'), 2)}`}
+        </small>
+      </Figure>
+      <Figure label="Effective masks">
+        <b>
+          {sets[0] ? fixed(last(sets[0].rank), 1) : '–'}
+          {sets[0] && sets[0].masks > 0 && <span className="of"> of {sets[0].masks}</span>}
+        </b>
+        <small>
+          {sets.slice(1).map((set) => `${set.label} ${fixed(last(set.rank), 1)} of ${set.masks}`).join(', ') ||
+            sets[0]?.label ||
+            (!metrics ? '' : job.methods.length && !job.progress.iteration ? 'measured from the first step' : 'no masks in this method')}
+        </small>
+      </Figure>
+      <Figure label={student ? `Latency, ${student.latency_conditions}` : 'Latency and size'}>
+        <b>{milliseconds(student?.latency_ms)}</b>
+        {big && student && <span className="second">of {milliseconds(big.latency_ms)}</span>}
+        <small>
+          {parameters(student?.parameters)}
+          {big && ` of ${parameters(big.parameters)}`} parameters, {macs(student?.macs)}
+        </small>
+      </Figure>
+    </dl>
+  );
+}
+
+function Figure({ label, children }: { label: string; children: ReactNode }) {
+  return (
+    <div>
+      <dt className="clip" title={label}>
+        {label}
+      </dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}

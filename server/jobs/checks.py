@@ -1,0 +1,261 @@
+"""What can be known before a job runs, without torch and without reading a picture.
+
+Every check adds problems (they stop the submission) or findings (they are shown). Nothing is fixed silently, except
+that a registered dataset is replaced by the folder that its name stands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy.orm import Session
+
+from acamkd_core.spec.api import Finding
+from acamkd_core.spec.datasets import AutoDataset, MaskFolderDataset, RegisteredDataset
+from acamkd_core.spec.errors import CoreError, ErrorInfo
+from acamkd_core.spec.job import InspectSpec, JobSpec
+from acamkd_core.spec.models import Arch, ModelSpec
+from server.auth.service import CallerScope
+from server.datasets import repository as datasets
+from server.db.tables import Dataset
+from server.jobs.references import Network, network_of
+from server.paths import inside_roots
+from server.settings import Settings
+
+
+@dataclass
+class Checked:
+    """What the checks found out, and what the job will need."""
+
+    problems: list[ErrorInfo] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    inputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)  # id -> name of jobs that must end first
+    dataset: Dataset | None = None
+    teacher: Network | None = None
+    student: Network | None = None
+    automatic: set[str] = field(default_factory=set)
+
+    def refuse(self, code: str, message: str, path: str, *, hint: str | None = None, value: Any = None) -> None:
+        """Adds a problem."""
+        self.problems.append(ErrorInfo(code=code, message=message, field=path, hint=hint, value=value))
+
+    def note(self, code: str, message: str, path: str, severity: Literal["warning", "info"] = "warning") -> None:
+        """Adds a finding."""
+        self.findings.append(Finding(severity=severity, info=ErrorInfo(code=code, message=message, field=path)))
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where the checks look things up."""
+
+    session: Session
+    caller: CallerScope
+    settings: Settings
+
+
+def check_job(spec: JobSpec, scope: Scope) -> tuple[JobSpec, Checked]:
+    """A distillation spec with its dataset and paths settled, and everything found on the way."""
+    checked = Checked()
+    dataset = _settle_dataset(spec.dataset, scope, checked)
+    spec = spec.model_copy(update={"dataset": dataset})
+    if spec.teacher is not None:
+        teacher, checked.teacher = _settle_network(spec.teacher, "teacher", scope, checked)
+        spec = spec.model_copy(update={"teacher": teacher})
+    student, checked.student = _settle_network(spec.student, "student", scope, checked)
+    spec = spec.model_copy(update={"student": student})
+    if spec.student.arch is None and spec.student.weights is None:
+        checked.refuse(
+            "student.no_arch", "the student needs an architecture", "student.arch", hint="e.g. a preset's name"
+        )
+    _check_classes(checked)
+    for index, _ in enumerate(spec.distill):
+        _check_term(spec, index, scope, checked)
+    _check_numbers(spec, checked)
+    return spec, checked
+
+
+def check_inspection(spec: InspectSpec, scope: Scope) -> tuple[InspectSpec, Checked]:
+    """As `check_job`, for an inspection."""
+    checked = Checked()
+    dataset = _settle_dataset(spec.dataset, scope, checked, must_be_ready=False)
+    return spec.model_copy(update={"dataset": dataset}), checked
+
+
+def _settle_dataset(dataset: Any, scope: Scope, checked: Checked, *, must_be_ready: bool = True) -> Any:
+    if isinstance(dataset, RegisteredDataset):
+        return _settle_registered(dataset, scope, checked, must_be_ready)
+    if dataset.root is None:  # scenes are made in the worker's own cache
+        return dataset
+    try:
+        root = inside_roots(dataset.root, scope.settings, field="dataset.root", kind="folder")
+    except CoreError as error:
+        if not (error.code == "path.missing" and dataset.format == "scenes"):  # generated on first use
+            checked.problems.append(error.info)
+        return dataset
+    if not root.is_dir():
+        checked.refuse("dataset.not_a_folder", "a dataset is a folder", "dataset.root", value=dataset.root)
+    return dataset.model_copy(update={"root": str(root)})
+
+
+def _settle_registered(dataset: RegisteredDataset, scope: Scope, checked: Checked, must_be_ready: bool) -> Any:
+    name, _, version = dataset.name.partition("@")
+    row = datasets.get(scope.session, project_id=scope.caller.project_id, ref=name)
+    if row is None:
+        checked.refuse(
+            "dataset.unknown", f"there is no dataset {name!r}", "dataset", hint="register it first", value=name
+        )
+        return dataset
+    checked.dataset = row
+    if must_be_ready and row.state == "inspecting":
+        hint = "wait for its inspection to end"
+        checked.refuse("dataset.not_inspected", f"dataset {name!r} is still being inspected", "dataset", hint=hint)
+    elif must_be_ready and row.state == "failed":
+        message = f"dataset {name!r} did not pass its inspection ({row.errors} kinds of errors)"
+        checked.refuse("dataset.unfit", message, "dataset", hint="see the dataset's page, mend it, inspect it again")
+    elif version and not (row.version or "").startswith(version):
+        message = f"dataset {name!r} is at version {(row.version or 'none')[:12]}, not {version}"
+        checked.refuse("dataset.version", message, "dataset", hint="its files have changed since", value=version)
+    if row.warnings:
+        checked.note("dataset.warnings", f"the inspection of {name!r} has {row.warnings} warnings", "dataset")
+    checked.automatic |= {"dataset.format", "dataset.root"}
+    kind = MaskFolderDataset if row.format == "mask_folder" else AutoDataset
+    return kind(format=row.format if row.format == "mask_folder" else "auto", root=row.root, splits=dataset.splits)
+
+
+def _settle_network(spec: ModelSpec, role: str, scope: Scope, checked: Checked) -> tuple[ModelSpec, Network | None]:
+    """Checks a network's sources; files become absolute paths inside the roots."""
+    changes: dict[str, Any] = {}
+    network = Network(arch=spec.arch)
+    for part in ("weights", "backbone_weights"):
+        weights = getattr(spec, part)
+        if weights is None:
+            continue
+        path = f"{role}.{part}"
+        try:
+            if weights.file is not None:
+                file = inside_roots(weights.file, scope.settings, field=path, kind="weights file")
+                changes[part] = weights.model_copy(update={"file": str(file)})
+                found = network_of(
+                    scope.session, scope.caller, weights.model_copy(update={"file": str(file)}), field=path
+                )
+            else:
+                found = network_of(scope.session, scope.caller, weights, field=path)
+        except CoreError as error:
+            info = error.info
+            checked.problems.append(info if info.field else info.model_copy(update={"field": path}))
+            continue
+        if found.input is not None:
+            checked.inputs[weights.reference] = found.input
+        checked.parents |= found.parents
+        if part == "weights":
+            network = found.with_arch(spec.arch)
+    return (spec.model_copy(update=changes) if changes else spec), network
+
+
+def class_names(classes: list[Any]) -> list[str]:
+    """Names out of class records of whatever source."""
+    return [str(item.get("name")) if isinstance(item, dict) else str(item) for item in classes]
+
+
+def _check_classes(checked: Checked) -> None:
+    if checked.dataset is None or checked.teacher is None or not checked.teacher.classes:
+        return
+    own, learnt = class_names(checked.dataset.classes), checked.teacher.classes
+    if not own or own == learnt:
+        return
+    if len(own) != len(learnt):
+        message = f"the teacher knows {len(learnt)} classes, the dataset has {len(own)}"
+    elif sorted(own) == sorted(learnt):
+        message = "the teacher knows the dataset's classes in another order"
+    else:
+        other = next(f"{b!r} instead of {a!r}" for a, b in zip(own, learnt, strict=True) if a != b)
+        message = f"the teacher knows other classes than the dataset ({other})"
+    checked.refuse("teacher.classes", message, "teacher", hint="train a teacher on this dataset first")
+
+
+def _check_levels(arch: Arch | None, names: tuple[str, ...], path: str, who: str, checked: Checked) -> None:
+    known = Network(arch=arch).levels()
+    for name in names:
+        if known and name not in known:
+            message = f"the {who} has no level {name!r}"
+            checked.refuse("distill.level", message, path, hint="levels: " + ", ".join(known), value=name)
+
+
+def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> None:
+    term, path = spec.distill[index], f"distill.{index}"
+    if term.teacher_at is not None and len(term.teacher_at) != len(term.at):
+        message = f"{len(term.at)} student levels face {len(term.teacher_at)} teacher levels"
+        checked.refuse("distill.levels_differ", message, f"{path}.teacher_at")
+    if len(set(term.at)) != len(term.at):
+        checked.refuse("distill.level_twice", "a level is named twice", f"{path}.at", value=list(term.at))
+    _check_levels(checked.student.arch if checked.student else None, term.at, f"{path}.at", "student", checked)
+    teacher_path = f"{path}.teacher_at" if term.teacher_at else f"{path}.at"
+    teacher_arch = checked.teacher.arch if checked.teacher else None
+    _check_levels(teacher_arch, term.teacher_at or term.at, teacher_path, "teacher", checked)
+    if term.weight == 0:
+        checked.note("distill.no_effect", "the term has weight 0: it trains nothing", f"{path}.weight")
+    if term.method == "acam":
+        if not term.spatial and not term.channel:
+            checked.refuse("distill.no_masks", "spatial and channel masks are both off", f"{path}.spatial")
+        if term.masks == 1 and term.diversity_weight > 0:
+            checked.note("distill.no_effect", "one mask has no pair: the diversity term is zero", f"{path}.masks")
+    if term.method == "logit" and set(term.at) != {"logits"}:
+        checked.refuse("distill.level", "logit distillation compares logits only", f"{path}.at", value=list(term.at))
+    if term.method == "feature_mse_matched":
+        _check_ratio(term.ratio, term.ratio_from, f"{path}.ratio_from", scope, checked)
+
+
+def _check_ratio(ratio: Any, source: str | None, path: str, scope: Scope, checked: Checked) -> None:
+    if (ratio is None) == (source is None):
+        checked.refuse("distill.ratio", "give either ratio or ratio_from", path)
+    elif source is not None and source.startswith("job:"):
+        from acamkd_core.spec.models import WeightsSpec
+
+        name = source.removeprefix("job:")
+        try:
+            found = network_of(scope.session, scope.caller, WeightsSpec(job=name), field=path)
+        except CoreError as error:
+            checked.problems.append(error.info)
+            return
+        checked.parents |= found.parents
+        checked.inputs[f"ratio:{name}"] = found.input or {}
+    elif source is not None:
+        try:
+            inside_roots(source, scope.settings, field=path, kind="file")
+        except CoreError as error:
+            checked.problems.append(error.info)
+
+
+def _train_images(spec: JobSpec, checked: Checked) -> int | None:
+    if spec.dataset.format == "scenes":
+        return spec.dataset.train_images
+    images = checked.dataset.images if checked.dataset is not None else {}
+    count = images.get("train")
+    return count if isinstance(count, int) else None
+
+
+def _check_numbers(spec: JobSpec, checked: Checked) -> None:
+    images, batch = _train_images(spec, checked), spec.batch
+    if images is not None and batch.global_size > images:
+        message = f"a batch of {batch.global_size} does not fit {images} training images"
+        checked.refuse("batch.too_many", message, "batch.global_size", value=batch.global_size)
+    if batch.global_size // batch.accumulate == 1:
+        checked.note("batch.one_image", "one image a forward pass: batch norm sees no batch", "batch.accumulate")
+    if spec.schedule.policy == "multistep" and not spec.schedule.milestones:
+        checked.refuse("schedule.milestones", "multistep needs milestones", "schedule.milestones")
+    length = spec.schedule.iterations
+    if length is not None and spec.evaluation.every is not None and spec.evaluation.every > length:
+        checked.note("evaluation.rare", "the run is shorter than the evaluation interval", "evaluation.every")
+    if length is not None and spec.schedule.warmup_iterations >= length:
+        checked.refuse("schedule.warmup", "the warm-up is as long as the run", "schedule.warmup_iterations")
+    if spec.train.sync_bn and spec.resources.gpus < 2:
+        checked.note("train.no_effect", "sync_bn has no effect on fewer than two GPUs", "train.sync_bn")
+    names = [export.format for export in spec.exports]
+    if len(set(names)) != len(names):
+        checked.refuse("exports.twice", "a format is listed twice", "exports", value=names)
+    if spec.teacher is None and spec.reference is None and not spec.distill:
+        checked.note("job.alone", "no teacher: the student is trained alone", "teacher", "info")
+    elif spec.teacher is not None and not spec.distill:
+        checked.note("job.unused_teacher", "the teacher is scored, but no distill term uses it", "distill")

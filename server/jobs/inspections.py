@@ -1,0 +1,45 @@
+"""Inspections that the server queues by itself, for registered datasets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from acamkd_core.spec.job import InspectSpec
+from server.auth.service import CallerScope
+from server.context import wake_after_commit
+from server.db.tables import Dataset, Job
+from server.jobs import names, repository
+from server.jobs.resolve import count_given, resolve
+
+PRIORITY = 10  # a person waits for the answer, and it takes seconds
+
+
+def queue_inspection(session: Session, caller: CallerScope, *, dataset: Dataset) -> Job:
+    """Inserts the job that inspects a dataset's folder."""
+    kind = dataset.format if dataset.format == "mask_folder" else "auto"
+    submitted: dict[str, Any] = {"kind": "inspect", "dataset": {"format": kind, "root": dataset.root}}
+    base = f"inspect-{dataset.name}"[:72]
+    free = not repository.names_taken(session, project_id=caller.project_id, names=[base])
+    name = base if free else names.successor_name(session, caller.project_id, base)
+    spec = InspectSpec.model_validate(submitted).model_copy(update={"name": name})
+    resolved, origins = resolve(spec, automatic_paths=frozenset({"name"}))
+    job, _ = repository.create(
+        session,
+        new=repository.NewJob(
+            project_id=caller.project_id,
+            name=name,
+            kind="inspect",
+            submitted=json.dumps(submitted),
+            spec=resolved,
+            origins=[origin.model_dump(mode="json") for origin in origins],
+            summary={"dataset": dataset.name, "given": count_given(submitted)},
+            dataset_id=dataset.id,
+            priority=PRIORITY,
+        ),
+    )
+    session.flush()
+    wake_after_commit(session)
+    return job

@@ -1,0 +1,112 @@
+"""Networks that a spec names: `job:x`, `model:x@alias`, files. What can be known of them without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.orm import Session
+
+from acamkd_core.spec.api import TERMINAL_STATES
+from acamkd_core.spec.catalog import load_catalog
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.models import Arch, WeightsSpec
+from acamkd_core.spec.native import read_native_header
+from server.auth.service import CallerScope
+from server.db.tables import Job
+from server.jobs import repository
+from server.models import repository as models
+
+_ARCH: TypeAdapter[Any] = TypeAdapter(Arch)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is known of a network before it is built."""
+
+    arch: Any = None
+    classes: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    input: dict[str, str] | None = None  # how a worker finds its file
+    parents: dict[str, str] = field(default_factory=dict)  # jobs that have to end first: id -> name
+
+    def with_arch(self, arch: Any) -> Network:
+        """The same with the spec's architecture, which wins over the one that the weights carry."""
+        return self if arch is None else replace(self, arch=arch)
+
+    def levels(self) -> list[str]:
+        """Names of the levels that distillation can use; empty when the architecture is not known yet."""
+        if self.arch is None:
+            return []
+        for preset in load_catalog().presets:
+            if preset.arch.family == self.arch.family:
+                return [level.name for level in preset.levels]
+        return []
+
+    def parameters(self) -> int | None:
+        """Parameters of a preset's network at the catalog's number of classes; None for any other."""
+        presets = load_catalog().presets
+        return next((preset.inference_parameters for preset in presets if preset.arch == self.arch), None)
+
+
+def _arch_of(job: Job) -> Any:
+    data = (job.spec.get("student") or {}).get("arch")
+    try:
+        return None if data is None else _ARCH.validate_python(data)
+    except ValidationError:  # a stored spec of another version is shown, never re-validated
+        return None
+
+
+def _of_job(session: Session, caller: CallerScope, ref: str, where: str) -> Network:
+    job = repository.get(session, project_id=caller.project_id, ref=ref)
+    if job is None:
+        raise CoreError("teacher.unknown", f"there is no job {ref!r}", field=where, value=ref)
+    if job.kind != "distill":
+        raise CoreError("teacher.not_a_model", f"job {ref!r} trains nothing (it is an {job.kind} job)", field=where)
+    if job.state in TERMINAL_STATES and job.state != "succeeded":
+        raise CoreError(
+            "teacher.failed", f"job {ref!r} is {job.state}", field=where, hint="retry it, and name the retry", value=ref
+        )
+    facts = (job.facts.get("dataset") or {}).get("classes") or []
+    return Network(
+        arch=_arch_of(job),
+        classes=[str(item.get("name")) if isinstance(item, dict) else str(item) for item in facts],
+        metrics=dict(job.metrics),
+        input={"job": job.id},
+        parents={} if job.state == "succeeded" else {job.id: job.name},
+    )
+
+
+def _of_model(session: Session, caller: CallerScope, ref: str, where: str) -> Network:
+    row = models.get(session, project_id=caller.project_id, ref=ref)
+    if row is None:
+        hint = "`acamkd models` lists names, versions and aliases"
+        raise CoreError("teacher.unknown", f"there is no model {ref!r}", field=where, hint=hint, value=ref)
+    job = repository.get(session, project_id=caller.project_id, ref=row.job_id) if row.job_id else None
+    return Network(
+        arch=_arch_of(job) if job is not None else None,
+        classes=[str(name) for name in row.classes],
+        metrics=dict(row.metrics),
+        input={"artifact": row.artifact_id},
+    )
+
+
+def network_of(session: Session, caller: CallerScope, weights: WeightsSpec, *, field: str) -> Network:
+    """The network behind a weights reference.
+
+    Raises:
+        CoreError: it does not exist, has failed, or its file is damaged; with the field.
+    """
+    if weights.job is not None:
+        return _of_job(session, caller, weights.job, field)
+    if weights.model is not None:
+        return _of_model(session, caller, weights.model, field)
+    if weights.file is not None:
+        if not Path(weights.file).is_file():
+            raise CoreError("weights.not_a_file", "weights are a file", field=field, value=weights.file)
+        header = read_native_header(weights.file)
+        if header is not None:
+            return Network(arch=header.arch, classes=list(header.class_names))
+    return Network()

@@ -1,0 +1,214 @@
+"""The loop on a toy task: exact resume, exact accumulation bookkeeping, honest failures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from acamkd_core.engine import checkpoint as ckpt
+from acamkd_core.engine.optim import rate
+from acamkd_core.engine.parts import Parts, Run
+from acamkd_core.engine.trainer import NonFiniteLoss, Outcome, train
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, MetricsEvent, RewoundEvent
+from acamkd_core.spec.job import JobSpec, ScheduleSpec, parse_job
+from tests.acamkd_core.engine.toy import ToyBatch, toy_batches, toy_parts
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def spec(**changes: Any) -> JobSpec:
+    data: dict[str, Any] = {
+        "dataset": "scenes", "student": "mobile_deeplabv3", "optimizer": {"lr": 0.1}, "schedule": {"iterations": 24},
+    }  # fmt: skip
+    parsed = parse_job(data | changes)
+    assert isinstance(parsed, JobSpec)
+    return parsed
+
+
+def go(
+    parts: Parts, folder: Path, job: JobSpec | None = None, resume: Path | None = None, stop_at: int | None = None
+) -> tuple[Outcome, list[Any]]:
+    events: list[Any] = []
+    done = [0]
+
+    def emit(event: Any) -> None:
+        events.append(event)
+        if isinstance(event, MetricsEvent):
+            done[0] = event.iteration
+
+    run = Run(folder=folder, cache=folder, resume=resume, attempt=2 if resume else 1)
+    outcome = train(
+        parts, job or spec(), run, spec_digest="d", emit=emit, should_stop=lambda: stop_at is not None and done[0] >= stop_at,
+        mask_picture=lambda values: np.zeros((*values.shape, 3), np.uint8),
+    )  # fmt: skip
+    return outcome, events
+
+
+def series(events: list[Any]) -> dict[tuple[int, str], float | None]:
+    return {
+        (e.iteration, name): value
+        for e in events
+        if isinstance(e, MetricsEvent)
+        for name, value in e.values.items()
+        if not name.startswith("time/")
+    }
+
+
+@pytest.mark.parametrize("stop_at", [3, 8, 13, 23])
+def test_resume_is_bit_exact(tmp_path: Path, stop_at: int) -> None:
+    whole, all_events = go(toy_parts(), tmp_path / "whole")
+    first, early = go(toy_parts(), tmp_path / "a", stop_at=stop_at)
+    assert first.reason == "stopped"
+    last = [e for e in early if isinstance(e, CheckpointEvent)][-1]
+    # A fresh process has fresh modules: everything must come from the file.
+    second, late = go(toy_parts(), tmp_path / "b", resume=tmp_path / "a" / last.path)
+    assert isinstance(late[0], RewoundEvent)
+    assert late[0].iteration == last.iteration
+    assert series(early) | series(late) == series(all_events)
+    for name, tensor in whole.last_student.items():
+        assert torch.equal(tensor, second.last_student[name]), name
+    for name, tensor in whole.best_student.items():
+        assert torch.equal(tensor, second.best_student[name]), name
+    assert whole.position.best_iteration == second.position.best_iteration
+
+
+def test_it_learns_and_methods_train(tmp_path: Path) -> None:
+    parts = toy_parts(iterations=60, every=60)
+    before = {n: p.detach().clone() for n, p in parts.method_modules.named_parameters()}
+    assert before, "feature_mse needs an adapter here: 4 to 8 channels"
+    outcome, events = go(parts, tmp_path, spec(schedule={"iterations": 60}))
+    assert outcome.position.best_score is not None
+    assert outcome.position.best_score > 90
+    assert any(not torch.equal(before[n], p) for n, p in parts.method_modules.named_parameters())
+    assert not any("method" in name or "align" in name for name in outcome.last_student)
+    shares = [v for (_, n), v in series(events).items() if n == "kd/share"]
+    assert shares
+    assert all(v is not None and 0 < v < 1 for v in shares)
+
+
+def test_accumulation_equals_the_whole_batch_without_batch_norm(tmp_path: Path) -> None:
+    def quiet(parts: Parts) -> Parts:
+        parts.student.body[1] = torch.nn.Identity()  # type: ignore[attr-defined]
+        parts.student.body[3] = torch.nn.Identity()  # type: ignore[attr-defined]
+        return parts
+
+    one, _ = go(quiet(toy_parts(8)), tmp_path / "1", spec(schedule={"iterations": 8}))
+    four, _ = go(
+        quiet(toy_parts(8)), tmp_path / "4", spec(schedule={"iterations": 8}, batch={"global_size": 8, "accumulate": 4})
+    )
+    for name, tensor in one.last_student.items():
+        torch.testing.assert_close(tensor, four.last_student[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_non_finite_loss_keeps_the_last_finite_state(tmp_path: Path) -> None:
+    def poisoned(start: int) -> Any:
+        for number, batch in enumerate(toy_batches(start), start):
+            yield ToyBatch(batch.images * (math.nan if number == 5 else 1), batch.targets)
+
+    parts = toy_parts()
+    parts.train = poisoned
+    events: list[Any] = []
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(
+            parts, spec(), Run(folder=tmp_path, cache=tmp_path), spec_digest="d", emit=events.append, should_stop=lambda: False,
+            mask_picture=lambda v: v,
+        )  # fmt: skip
+    assert caught.value.iteration == 6
+    saved = ckpt.load(tmp_path / [e for e in events if isinstance(e, CheckpointEvent)][-1].path, "d")
+    assert saved.position.iteration == 5
+    weights = [t for n, t in saved.student.items() if not n.startswith("body.1.running")]
+    assert all(bool(torch.isfinite(t.float()).all()) for t in weights)
+    last = [e for e in events if isinstance(e, MetricsEvent)][-1]
+    assert last.values["loss/task"] is None
+    assert "loss/task" in last.non_finite
+
+
+def test_out_of_memory_is_retried_once_with_half_the_batch(tmp_path: Path) -> None:
+    parts = toy_parts(8)
+    forward = parts.student.forward
+
+    def limited(images: torch.Tensor) -> Any:
+        if images.shape[0] > 4 and parts.student.training:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return forward(images)
+
+    parts.student.forward = limited  # type: ignore[method-assign]
+    outcome, events = go(parts, tmp_path, spec(schedule={"iterations": 8}))
+    assert outcome.position.accumulate == 2
+    assert [e.info.code for e in events if isinstance(e, AlarmEvent)] == ["out_of_memory.retry"]
+
+    def never(images: torch.Tensor) -> Any:
+        if parts.student.training:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return forward(images)
+
+    parts.student.forward = never  # type: ignore[method-assign]
+    with pytest.raises(CoreError) as caught:
+        go(parts, tmp_path / "b", spec(schedule={"iterations": 8}))
+    assert caught.value.code == "out_of_memory"
+
+
+def test_early_stop_counts_evaluations_without_gain(tmp_path: Path) -> None:
+    parts = toy_parts(iterations=80, every=2)
+    outcome, _ = go(parts, tmp_path, spec(schedule={"iterations": 80}, evaluation={"early_stop": 3}))
+    assert outcome.reason == "early_stop"
+    assert outcome.position.iteration == (outcome.position.best_iteration or 0) + 6
+
+
+def test_torn_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
+    _, events = go(toy_parts(8), tmp_path)
+    path = tmp_path / [e for e in events if isinstance(e, CheckpointEvent)][-1].path
+    with pytest.raises(CoreError, match="another spec"):
+        ckpt.load(path, "other")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CoreError) as caught:
+        ckpt.load(path, "d")
+    assert caught.value.code == "checkpoint.unreadable"
+
+
+def test_the_folder_keeps_best_and_recent_checkpoints_only(tmp_path: Path) -> None:
+    outcome, events = go(toy_parts(iterations=40, every=4), tmp_path, spec(schedule={"iterations": 40}))
+    kept = {int(p.stem.split("-")[1]) for p in (tmp_path / "checkpoints").glob("*.ckpt")}
+    assert {40, 36, outcome.position.best_iteration} == kept
+    assert len([e for e in events if isinstance(e, CheckpointEvent)]) == 10
+
+
+def test_rates_follow_torch_schedulers() -> None:
+    """Against torch's own schedulers, step by step."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+
+    def torchs(make: Any, steps: int) -> list[float]:
+        optimizer = torch.optim.SGD([parameter], lr=0.5)
+        scheduler = make(optimizer)
+        seen = []
+        for _ in range(steps):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return seen
+
+    lr = torch.optim.lr_scheduler
+    cases = [
+        (ScheduleSpec(iterations=20, policy="poly", power=0.9), lambda o: lr.PolynomialLR(o, 20, 0.9), []),
+        (ScheduleSpec(iterations=20, policy="cosine"), lambda o: lr.CosineAnnealingLR(o, 20), []),
+        (
+            ScheduleSpec(iterations=20, policy="multistep", milestones=(5, 12)),
+            lambda o: lr.MultiStepLR(o, [5, 12]),
+            [5, 12],
+        ),
+    ]
+    for schedule, make, milestones in cases:
+        ours = [rate(schedule, 0.5, i, 20, milestones) for i in range(20)]
+        np.testing.assert_allclose(ours, torchs(make, 20), rtol=1e-9)
+    warm = ScheduleSpec(iterations=20, policy="constant", warmup_iterations=10)
+    assert rate(warm, 1.0, 0, 20, []) == pytest.approx(0.1)
+    assert rate(warm, 1.0, 10, 20, []) == 1.0

@@ -1,0 +1,28 @@
+"""The committed catalog is what the code counts."""
+
+from __future__ import annotations
+
+from acamkd_core.models.catalog import build_catalog
+from acamkd_core.spec.catalog import arch_summary, load_catalog
+from acamkd_core.spec.models import PRESETS
+
+
+def test_committed_catalog_is_current() -> None:
+    assert build_catalog() == load_catalog(), "run `python -m acamkd_core.models.catalog` and commit"
+
+
+def test_catalog_says_what_lists_need() -> None:
+    preset = load_catalog().preset("deeplabv3-mobilenet_v2-3.2m")
+    assert preset is not None
+    assert preset.parameters == preset.inference_parameters == 3_233_171
+    assert [(level.name, level.channels, level.stride) for level in preset.levels] == [
+        ("c2", 24, 4),
+        ("c3", 32, 8),
+        ("c4", 96, 8),
+        ("c5", 320, 8),
+        ("aspp", 128, 8),
+        ("logits", 19, 8),
+    ]
+    assert arch_summary(preset.arch) == "deeplabv3 · mobilenet_v2 x1 · OS 8"
+    assert {preset.name for preset in load_catalog().presets} == set(PRESETS)
+    assert load_catalog().preset("nope") is None

@@ -1,0 +1,175 @@
+"""The command line: what it prints, and with which code it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from acamkd_core.spec.job import parse_job
+from acamkd_core.spec.yaml_text import load_yaml
+from cli.main import run_command
+from tests.acamkd_core.client.seed import Attempt
+from tests.cli.running import TINY, RunningServer, clean_environment
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Path:
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture
+def connected(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> RunningServer:
+    monkeypatch.setenv("ACAMKD_URL", server.url)
+    return server
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    assert run_command([*arguments, "-o", "json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from cli.main import run_command; assert run_command(['--help']) == 0;"
+        "print(sorted({'torch', 'numpy', 'httpx', 'pydantic', 'sqlalchemy', 'fastapi'} & set(sys.modules)))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean_environment()
+    )
+    assert shown.stdout.splitlines()[-1] == "[]"
+    for verb in (
+        "init",
+        "submit",
+        "ls",
+        "show",
+        "watch",
+        "logs",
+        "cancel",
+        "rerun",
+        "diff",
+        "download",
+        "run",
+        "up",
+        "keys",
+    ):
+        assert f" {verb} " in shown.stdout
+
+
+def test_submit_says_what_it_made(connected: RunningServer, job_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["submit", str(job_file), "--set", "name=first", "--set", "optimizer.lr=5e-3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["spec", "data", "pair", "queued"]
+    assert lines[3].endswith(f"{connected.url}/runs/first")
+    assert as_json(capsys, "show", "first", "--resolved")["optimizer"]["lr"] == 0.005
+    assert as_json(capsys, "show", "first")["state"] == "queued"
+    assert [row["name"] for row in as_json(capsys, "ls")] == ["first"]
+    assert as_json(capsys, "rerun", "first", "--name", "second", "--set", "seed=4")["state"] == "queued"
+    assert as_json(capsys, "diff", "first", "second")["differing"] == [{"path": "seed", "values": [0, 4]}]
+    assert run_command(["compare", "first", "second"]) == 0
+    assert "second" in capsys.readouterr().out
+    for name in ("first", "second"):
+        assert run_command(["cancel", name]) == 0
+    assert run_command(["watch", "first"]) == 3
+    assert run_command(["cancel", "no-such"]) == 1
+
+
+def test_a_dry_run_keeps_nothing(connected: RunningServer, job_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["submit", str(job_file), "--dry-run", "--set", "name=never"]) == 0
+    assert capsys.readouterr().out.startswith("spec ")
+    assert as_json(capsys, "ls", "-q", "never") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--set", "studnt=1"], 2, "error: studnt: there is no field 'studnt'"),
+        (["--set", "seed=-1"], 2, "error: seed: "),
+        (["--set", "seed=012"], 2, "  value: 012"),
+        (["--set", "seed"], 2, "--set takes path=value"),
+        (["--set", "dataset=/no/such/folder"], 2, "error: dataset.root: "),
+    ],
+)
+def test_mistakes_are_lines_not_traces(
+    connected: RunningServer, job_file: Path, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], code: int, words: str,
+) -> None:  # fmt: skip
+    assert run_command(["submit", str(job_file), *arguments]) == code
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_nobody_there_is_4(job_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ACAMKD_URL", "http://127.0.0.1:9")
+    assert run_command(["submit", str(job_file)]) == 4
+    assert "acamkd up" in capsys.readouterr().err
+    assert run_command(["submit"]) == 2  # usage
+
+
+def test_download_and_watch_of_a_finished_job(
+    connected: RunningServer, job_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["submit", str(job_file), "--set", "name=done"]) == 0
+    attempt = Attempt(connected.data)
+    (tmp_path / "bundle.zip").write_bytes(b"not really a zip" * 1000)
+    assert run_command(["download", "done"]) == 1  # nothing yet
+    attempt.export(tmp_path / "bundle.zip", kind="bundle", format="zip", verified=False)
+    attempt.report(metrics={"val/miou": 12.5}, points=[("val/miou", 6, 12.5)])
+    attempt.succeed()
+    assert run_command(["watch", "done"]) == 0
+    capsys.readouterr()
+    assert run_command(["download", "done", "-o", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.strip() == str(tmp_path / "out" / "bundle.zip")
+    assert "NOT verified" in shown.err
+    assert (tmp_path / "out" / "bundle.zip").read_bytes() == (tmp_path / "bundle.zip").read_bytes()
+    assert run_command(["logs", "done"]) == 0
+
+
+def test_keys_open_a_server_that_asks_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ACAMKD_REQUIRE_KEYS", "true")
+    monkeypatch.delenv("ACAMKD_DATABASE_URL", raising=False)
+    monkeypatch.setenv("ACAMKD_DATA_DIR", str(tmp_path))
+    assert run_command(["server", "--port", "0"]) == 1  # refuses to start without one
+    assert "acamkd keys create" in capsys.readouterr().err
+    made = as_json(capsys, "keys", "create", "ci")
+    assert made["key"].startswith("acamkd_")
+    [listed] = as_json(capsys, "keys", "list")
+    assert (listed["name"], listed["key"]) == ("ci", None)
+    assert run_command(["keys", "revoke", listed["id"]]) == 0
+    capsys.readouterr()
+    assert as_json(capsys, "keys", "list")[0]["revoked_at"] is not None
+    assert run_command(["keys", "revoke", "no-such"]) == 1
+
+
+def test_init_finds_what_lies_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert as_json(capsys, "init", str(tmp_path / "empty"))["dataset"] == "scenes"
+    folder = tmp_path / "city"
+    for name in ("images", "masks"):
+        (folder / "camvid" / name).mkdir(parents=True)
+    (folder / "camvid" / "classes.json").write_text("[]")
+    (folder / "teacher.safetensors").write_bytes(b"")
+    found = as_json(capsys, "init", str(folder))
+    assert (found["dataset"], found["teacher"]) == ("./camvid", "./teacher.safetensors")
+    for written in (tmp_path / "empty" / "job.yaml", folder / "job.yaml"):
+        parse_job(load_yaml(written.read_text()))  # what it writes is a job
+    assert [term.method for term in parse_job(load_yaml((folder / "job.yaml").read_text())).distill] == ["acam"]  # type: ignore[union-attr]
+    assert run_command(["init", str(folder)]) == 1
+    assert run_command(["init", str(folder), "--force"]) == 0
+
+
+def test_families_need_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = {one["name"]: one["parameters"] for one in as_json(capsys, "models", "--families")["presets"]}
+    assert counts["deeplabv3-mobilenet_v2-3.2m"] == 3_233_171  # counted by hand, 19 classes
+    assert run_command(["models", "--families"]) == 0
+    assert "3.23 M" in capsys.readouterr().out
