@@ -2,7 +2,8 @@
 
 FOLDER holds images/, masks/ and classes.json (11 classes, ignore id 11) and must lie inside the server's dataset roots.
 Order: teacher; learning rate of the student alone; weight of every term, three values each, in half-length runs, chosen
-on val; then all arms, seed by seed. The second table does the same for a student whose backbone is pretrained.
+on val; then all arms, seed by seed, the ablations (frozen, shuffled) at ACAM's weight. The second table does the same for a
+student whose backbone is pretrained.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ TERMS: dict[str, dict[str, Any]] = {
     "acam_shuffled": {"method": "acam", "ablation": "shuffle_positions"},
 }
 WEIGHTS = {
-    "logit": (0.3, 1.0, 3.0), "feature_mse": (0.03, 0.3, 3.0),
-    **{name: (0.03, 0.3, 3.0) for name in TERMS if name.startswith("acam")},
-}  # fmt: skip
+    "logit": (0.3, 1.0, 3.0),
+    **{name: (0.3, 1.0, 4.0) for name in ("feature_mse", "acam", "acam_letter")},
+}
+# Is it the masks? These run at ACAM's own weight: what differs is only where the masks look.
+ABLATIONS = ("acam_frozen", "acam_shuffled")
 ARMS = ("none", "logit", "feature_mse", "acam", "feature_mse_matched", "acam_frozen", "acam_shuffled", "acam_letter")
 PRETRAINED_ARMS = ("none", "logit", "feature_mse", "acam")
 SMALL = {"arch": {"family": "deeplabv3", "backbone": "mobilenet_v2", "width": 0.35, "output_stride": 16}}
@@ -98,6 +101,7 @@ def run_table(study: Study, folder: str, table: str, student: dict[str, Any], ar
             weights[arm] = best(
                 study, (trial(arm, seed=0, rate=rate, epochs=HALF, stage="tune", weight=w) for w in WEIGHTS[arm])
             )
+    weights |= {arm: weights["acam"] for arm in ABLATIONS if arm in arms}
     for seed in SEEDS:
         for arm in arms:
             ratio = None

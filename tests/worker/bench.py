@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -172,6 +173,33 @@ class Bench:
     def wait_step(self, job_id: str, step: int, seconds: float = 60) -> None:
         """Until the database has heard of a training step."""
         until(lambda: any(at >= step for _, at in self.series(job_id)), seconds)
+
+    def stop_worker(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGSTOP, outside of a write: SQLite's lock would stay with the stopped process, and nobody else could act.
+
+        (A worker of one's own machine that is stopped in a write holds up its neighbours until it goes on; on
+        PostgreSQL it holds up its own job only.)
+        """
+        deadline = time.monotonic() + 30
+        while True:
+            os.kill(process.pid, signal.SIGSTOP)
+            if self._writable():
+                return
+            assert time.monotonic() < deadline, "the worker was never seen outside of a write"
+            os.kill(process.pid, signal.SIGCONT)
+            time.sleep(0.02)
+
+    def _writable(self) -> bool:
+        """Whether a write can begin at once (a short patience: others write too)."""
+        if self.engine.dialect.name != "sqlite":
+            return True
+        with contextlib.closing(sqlite3.connect(str(self.engine.url.database), timeout=1.0)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.rollback()
+            return True
 
     def child_pid(self, job_id: str) -> int:
         until(lambda: bool(self.attempts(job_id)) and self.attempts(job_id)[-1].pid is not None, 20)

@@ -113,7 +113,7 @@ def test_a_stopped_worker_wakes_up_too_late(bench: Bench) -> None:
     first = bench.worker("first")
     job_id = bench.submit(**{**HABITS, "steps": STEPS, "pace": 0.03})
     bench.wait_step(job_id, 25)
-    os.kill(first.pid, signal.SIGSTOP)
+    bench.stop_worker(first)
     bench.worker("second")
     until(lambda: len(bench.attempts(job_id)) == 2, 30)
     bench.wait_step(job_id, 60)
