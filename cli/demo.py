@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,8 +84,7 @@ class Demo:
         folder = self._download(acam)
         self._table(teacher, alone, acam)
         say(f"\nthe download  {folder}")
-        image = next((self.data / "home").glob("cache/**/images/test/*.png"), None) or Path("image.jpg")
-        say(f"  try it      {sys.executable} {folder / 'predict.py'} {image}")
+        say(f"  try it      {sys.executable} {folder / 'predict.py'} {self._an_image()}")
         say("  now yours   .venv/bin/acamkd init my-job     (writes a job.yaml to edit and submit)")
         say(
             f"  stop        make down      (the dashboard keeps running until then; {time.monotonic() - begun:.0f} s in all)"
@@ -219,6 +219,11 @@ class Demo:
                 f"agreement {gate['agreement']:.2f} %, {verdict} without torch"
             )
         return folder
+
+    def _an_image(self) -> Path:
+        """A test image to try the model on: a copy, because predict.py writes its picture beside the image."""
+        found = next((self.data / "home").glob("cache/**/images/test/*.png"), None)
+        return Path("image.jpg") if found is None else Path(shutil.copy(found, self.data / "street.png"))
 
     def _table(self, teacher: Job, alone: Job, acam: Job) -> None:
         say(f"\n  {'':<16}{'test mIoU':>10}{'val mIoU':>10}{'parameters':>13}{'G MACs':>8}{'ms':>7}")
