@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from acamkd_core.spec.base import SpecModel
+from acamkd_core.spec.base import SpecModel, refusal
 
 
 class Splits(SpecModel):
@@ -81,6 +81,13 @@ DatasetSpec = Annotated[
 ]
 
 
+def dataset_from_shorthand(value: object) -> object:
+    """`scenes`, `dataset:name[@version]`, a folder, or an object with a `root` alone, as the object form."""
+    if isinstance(value, dict) and "root" in value and "format" not in value:
+        return {"format": "auto", **value}
+    return dataset_from_string(value) if isinstance(value, str) else value
+
+
 def dataset_from_string(text: str) -> dict[str, object]:
     """`scenes`, `dataset:name[@version]` or a folder, as the object form."""
     if text == "scenes":
@@ -90,15 +97,18 @@ def dataset_from_string(text: str) -> dict[str, object]:
     return {"format": "auto", "root": text}
 
 
+Side = Annotated[int, Field(ge=8, le=8192)]
+
+
 class AugmentSpec(SpecModel):
     """Random changes of training samples, the same for teacher and student. Evaluation uses `size` only."""
 
-    size: tuple[int, int] | None = Field(
+    size: tuple[Side, Side] | None = Field(
         default=None,
         description="Height and width to which every image is resized first; automatic: the dataset's own size.",
     )
     scale: tuple[float, float] = Field(default=(1.0, 1.0), description="Range of the random scale.")
-    crop: tuple[int, int] | None = Field(
+    crop: tuple[Side, Side] | None = Field(
         default=None, description="Height and width of the random crop; automatic: `size`. Padded where too small."
     )
     flip: float = Field(default=0.5, ge=0, le=1, description="Probability of a horizontal flip.")
@@ -109,6 +119,6 @@ class AugmentSpec(SpecModel):
     @model_validator(mode="after")
     def _ordered(self) -> AugmentSpec:
         low, high = self.scale
-        if not 0 < low <= high:
-            raise ValueError("scale needs 0 < low <= high")
+        if not 0 < low <= high <= 16:
+            raise refusal("scale needs 0 < low <= high <= 16", field="scale")
         return self

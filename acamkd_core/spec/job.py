@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from acamkd_core.spec.base import SpecModel
-from acamkd_core.spec.datasets import AugmentSpec, DatasetSpec, dataset_from_string
+from acamkd_core.spec.base import SpecModel, refusal
+from acamkd_core.spec.datasets import AugmentSpec, DatasetSpec, dataset_from_shorthand
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
 from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
 from acamkd_core.spec.models import PRESETS, StudentSpec, TeacherSpec, weights_from_string
+from acamkd_core.spec.problems import closest, problems_of
 
 
 class TaskLossSpec(SpecModel):
     """The supervised loss."""
 
     name: Literal["cross_entropy"] = Field(default="cross_entropy", description="Pixel-wise cross-entropy.")
-    class_weights: tuple[float, ...] | None = Field(default=None, description="One factor a class; automatic: all 1.")
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+        default=None, description="One factor a class, 0 or more; automatic: all 1."
+    )
     aux_weight: float = Field(default=0.4, ge=0, description="Factor on the auxiliary head's loss, where there is one.")
     weight: float = Field(default=1.0, ge=0, description="Factor on the whole supervised loss.")
+
+    @field_validator("class_weights")
+    @classmethod
+    def _some_weight(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and not any(value):
+            raise ValueError("all class weights are 0: nothing would be learnt")
+        return value
 
 
 class OptimizerSpec(SpecModel):
@@ -50,6 +61,15 @@ class ScheduleSpec(SpecModel):
     def _one_length(self) -> ScheduleSpec:
         if self.iterations is not None and self.epochs is not None:
             raise ValueError("give iterations or epochs, not both")
+        if self.policy == "multistep" and not self.milestones:
+            raise refusal("multistep needs milestones", field="milestones", hint="e.g. [16, 22] of 24 epochs")
+        if any(b <= a for a, b in itertools.pairwise((0, *self.milestones))):
+            raise refusal("milestones must rise, from 1 on", field="milestones")
+        if self.iterations is not None and self.warmup_iterations >= self.iterations:
+            raise refusal(
+                f"a warm-up of {self.warmup_iterations} iterations leaves nothing of {self.iterations}",
+                field="warmup_iterations",
+            )
         return self
 
 
@@ -63,7 +83,12 @@ class BatchSpec(SpecModel):
     @model_validator(mode="after")
     def _divides(self) -> BatchSpec:
         if self.global_size % self.accumulate:
-            raise ValueError(f"accumulate ({self.accumulate}) does not divide global_size ({self.global_size})")
+            whole = [str(n) for n in range(1, self.global_size + 1) if self.global_size % n == 0]
+            raise refusal(
+                f"accumulate ({self.accumulate}) does not divide global_size ({self.global_size})",
+                hint=f"{self.global_size} can be split into {', '.join(whole[:12])}",
+                field="accumulate",
+            )
         return self
 
 
@@ -173,7 +198,7 @@ class JobSpec(SpecModel):
     @field_validator("dataset", mode="before")
     @classmethod
     def _dataset(cls, value: object) -> object:
-        return dataset_from_string(value) if isinstance(value, str) else value
+        return dataset_from_shorthand(value)
 
     @field_validator("teacher", mode="before")
     @classmethod
@@ -203,12 +228,24 @@ class JobSpec(SpecModel):
             return [{"format": item} if isinstance(item, str) else item for item in value]
         return value
 
+    @field_validator("exports")
+    @classmethod
+    def _each_once(cls, value: tuple[ExportSpec, ...]) -> tuple[ExportSpec, ...]:
+        names = [item.format for item in value]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"{twice} is asked for twice: each format is one file of the download")
+        return value
+
     @model_validator(mode="after")
     def _teacher_and_terms(self) -> JobSpec:
         if self.distill and self.teacher is None:
-            raise ValueError("distill needs a teacher")
+            raise refusal(
+                "distill needs a teacher",
+                field="teacher",
+                hint="name one, or leave `distill` out to train the student alone",
+            )
         if self.teacher is not None and self.teacher.weights is None:
-            raise ValueError("the teacher needs weights: an untrained teacher teaches noise")
+            raise refusal("the teacher needs weights: an untrained teacher teaches noise", field="teacher.weights")
         return self
 
 
@@ -224,10 +261,11 @@ class InspectSpec(SpecModel):
     @field_validator("dataset", mode="before")
     @classmethod
     def _dataset(cls, value: object) -> object:
-        return dataset_from_string(value) if isinstance(value, str) else value
+        return dataset_from_shorthand(value)
 
 
 AnyJobSpec = Annotated[JobSpec | InspectSpec, Field(discriminator="kind")]
+_KINDS: dict[str, type[JobSpec] | type[InspectSpec]] = {"distill": JobSpec, "inspect": InspectSpec}
 
 
 def parse_job(data: dict[str, Any]) -> JobSpec | InspectSpec:
@@ -241,39 +279,16 @@ def parse_job(data: dict[str, Any]) -> JobSpec | InspectSpec:
             [ErrorInfo(code="spec.not_an_object", message="a job is a mapping of fields", value=str(data)[:200])]
         )
     kind = data.get("kind", "distill")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        value = kind if isinstance(kind, str) else None
+        raise SpecInvalid(
+            [
+                ErrorInfo(
+                    code="spec.invalid", message=f"unknown kind {kind!r}", hint=closest(kind, _KINDS), field="kind", value=value,
+                )
+            ]
+        )  # fmt: skip
     try:
-        if kind == "inspect":
-            return InspectSpec.model_validate(data)
-        return JobSpec.model_validate(data)
+        return _KINDS[kind].model_validate(data)
     except ValidationError as error:
-        raise SpecInvalid([_problem(item) for item in error.errors(include_url=False)]) from None
-
-
-def _problem(item: Any) -> ErrorInfo:
-    # A discriminated union puts its tag into the location ("dataset.scenes.seed"); users never wrote that word.
-    tags = {
-        "auto",
-        "mask_folder",
-        "scenes",
-        "registered",
-        "acam",
-        "logit",
-        "feature_mse",
-        "feature_mse_matched",
-        "deeplabv3",
-        "mobile_deeplabv3",
-        "safetensors",
-        "onnx",
-    }
-    path = ".".join(str(part) for part in item["loc"] if part not in tags)
-    code = {"extra_forbidden": "spec.unknown_key", "missing": "spec.missing"}.get(item["type"], "spec.invalid")
-    message = item["msg"].removeprefix("Value error, ")
-    if code == "spec.unknown_key":
-        message = f"unknown key {item['loc'][-1]!r}"
-    value = item.get("input")
-    return ErrorInfo(
-        code=code,
-        message=message,
-        field=path or None,
-        value=value if isinstance(value, (str, int, float, bool, type(None))) else None,
-    )
+        raise SpecInvalid(problems_of(error, _KINDS[kind])) from None

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from acamkd_core.spec.base import SpecModel
+from acamkd_core.spec.base import SpecModel, refusal
+from acamkd_core.spec.problems import closest
 
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
@@ -157,6 +158,9 @@ def weights_from_string(text: str) -> dict[str, str]:
     return {"file": text}
 
 
+Deviation = Annotated[float, Field(gt=0)]
+
+
 class Preprocess(SpecModel):
     """Maps an RGB image in [0, 1] to what this network eats. It belongs to the network, never to the dataset."""
 
@@ -167,7 +171,7 @@ class Preprocess(SpecModel):
     mean: tuple[float, float, float] = Field(
         default=(0.485, 0.456, 0.406), description="Subtracted, in the network's channel order."
     )
-    std: tuple[float, float, float] = Field(
+    std: tuple[Deviation, Deviation, Deviation] = Field(
         default=(0.229, 0.224, 0.225), description="Divided by, in the network's channel order."
     )
 
@@ -187,7 +191,7 @@ class ModelSpec(SpecModel):
     def _preset(cls, value: object) -> object:
         if isinstance(value, str):
             if value not in PRESETS:
-                raise ValueError(f"unknown preset {value!r}; known: {', '.join(sorted(PRESETS))}")
+                raise refusal(f"unknown preset {value!r}", hint=closest(value, sorted(PRESETS)))
             return PRESETS[value]
         return value
 

@@ -92,7 +92,7 @@ def test_all_problems_come_at_once_each_with_its_field(world: World) -> None:
     assert codes(world.client.post(JOBS, json=broken)) == {
         "optimiser": "spec.unknown_key",
         "optimizer.lr": "spec.invalid",
-        "batch": "spec.invalid",
+        "batch.accumulate": "spec.invalid",
     }
     checked = SPEC | {
         "teacher": "job:nobody",
