@@ -146,17 +146,12 @@ class Acam(Method):
         # First measured KD/MSE ratio. In the state dict, so that a resumed run alarms where the undisturbed one does.
         self.register_buffer("ratio_start", torch.tensor(float("nan")))
 
-    def _generator(self, ctx: StepContext) -> torch.Generator:
-        if isinstance(ctx.generator, torch.Generator) and ctx.generator.device.type == "cpu":
-            return ctx.generator
-        return torch.Generator().manual_seed(ctx.step)
-
     def _combine(self, values: list[Tensor]) -> Tensor:
         stacked = torch.stack(values)
         return stacked.sum() if self.options.levels == "sum" else stacked.mean()
 
     def forward(self, ctx: StepContext) -> dict[str, Tensor]:
-        generator = self._generator(ctx)
+        generator = ctx.random()
         return self._terms([level(ctx, generator)[0] for level in self.levels])
 
     def _terms(self, levels: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -179,7 +174,7 @@ class Acam(Method):
         alpha and `levels` are in it, so `feature_mse_matched` at weight 1 with this series has the same loss value.
         """
         found = Diagnostics()
-        generator = self._generator(ctx)
+        generator = ctx.random()
         results = [level(ctx, generator) for level in self.levels]
         for pair, (_, _, used) in zip(self.pairs, results, strict=True):
             for kind, masks in (("spatial", used.spatial), ("channel", used.channel)):
@@ -216,7 +211,7 @@ class Acam(Method):
 
     @torch.no_grad()
     def masks(self, ctx: StepContext) -> dict[str, MaskSet]:
-        generator = self._generator(ctx)
+        generator = ctx.random()
         found = {}
         for pair, level in zip(self.pairs, self.levels, strict=True):
             _, _, used = level(ctx, generator)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from acamkd_core.models.base import Level, ModelOutput
@@ -36,6 +37,12 @@ class StepContext:
     step: int
     num_steps: int
     generator: Any = None
+
+    def random(self) -> torch.Generator:
+        """The step's generator if it is on the CPU, where every device draws the same; else one seeded by the step."""
+        if isinstance(self.generator, torch.Generator) and self.generator.device.type == "cpu":
+            return self.generator
+        return torch.Generator().manual_seed(self.step)
 
 
 @dataclass

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from acamkd_core.methods.acam import Acam
 from acamkd_core.methods.base import LevelPair, Method
+from acamkd_core.methods.cwd import Cwd
 from acamkd_core.methods.feature_mse import FeatureMSE, FeatureMSEMatched
 from acamkd_core.methods.logit import Logit
+from acamkd_core.methods.mgd import Mgd
+from acamkd_core.methods.pkd import Pkd
 from acamkd_core.spec.methods import MethodTerm
 
 METHODS: dict[str, type[Method]] = {}
@@ -23,7 +26,7 @@ def register(method: type[Method]) -> type[Method]:
     return method
 
 
-for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched):
+for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched, Cwd, Pkd, Mgd):
     register(_method)
 
 

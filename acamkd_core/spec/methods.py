@@ -131,7 +131,55 @@ class AcamTerm(TermSpec):
     )
 
 
-MethodTerm = Annotated[AcamTerm | LogitTerm | FeatureMSETerm | FeatureMSEMatchedTerm, Field(discriminator="method")]
+class CwdTerm(TermSpec):
+    """CWD (Shu et al., ICCV 2021, arXiv 2011.13256): KL of each channel's softmax over positions."""
+
+    method: Literal["cwd"] = Field(description="KL divergence of channel-wise maps.")
+    weight: float = Field(
+        default=3.0, ge=0, description="Factor on the loss: the paper takes 3 on class scores and 50 on features."
+    )
+    temperature: float = Field(
+        default=4.0, gt=0, description="Softening of both maps; gradient scaled by its square. The paper's 4."
+    )
+
+
+class PkdTerm(TermSpec):
+    """PKD (Cao et al., NeurIPS 2022, arXiv 2207.02039): 1 minus Pearson's correlation of each channel."""
+
+    method: Literal["pkd"] = Field(description="MSE of channels brought to zero mean and unit deviation.")
+    weight: float = Field(
+        default=6.0,
+        ge=0,
+        description="Factor on the loss: the paper takes 6, and 10 for networks of different families.",
+    )
+    eps: float = Field(
+        default=1e-6, ge=0, description="Added to each channel's variance: a constant channel has a bounded gradient."
+    )
+
+
+class MgdTerm(TermSpec):
+    """MGD (Yang et al., ECCV 2022, arXiv 2205.01529): regenerate the teacher's map from a randomly masked student."""
+
+    method: Literal["mgd"] = Field(description="Squared error of a map regenerated from masked positions.")
+    weight: float = Field(
+        default=2e-5,
+        ge=0,
+        description="Factor on the squared error, which is summed over channels and positions: small maps need more. "
+        "The paper takes 2e-5 (segmentation, one-stage detectors) and 5e-7 (two-stage).",
+    )
+    mask_ratio: float = Field(
+        default=0.75,
+        ge=0,
+        lt=1,
+        description="Probability that a position is hidden: 0.75 for segmentation, 0.65 for one-stage and 0.45 for "
+        "two-stage detectors in the paper.",
+    )
+
+
+MethodTerm = Annotated[
+    AcamTerm | LogitTerm | FeatureMSETerm | FeatureMSEMatchedTerm | CwdTerm | PkdTerm | MgdTerm,
+    Field(discriminator="method"),
+]
 
 
 def terms_from_shorthand(value: object) -> object:

@@ -1,18 +1,14 @@
 """Small pairs of maps and methods for the tests of this folder."""
 
 import torch
+from pydantic import TypeAdapter
 
 from acamkd_core.methods.base import LevelPair, StepContext
 from acamkd_core.methods.registry import build_method
 from acamkd_core.models.base import Level, ModelOutput
-from acamkd_core.spec.methods import AcamTerm, FeatureMSEMatchedTerm, FeatureMSETerm, LogitTerm
+from acamkd_core.spec.methods import MethodTerm
 
-TERMS = {
-    "acam": AcamTerm,
-    "logit": LogitTerm,
-    "feature_mse": FeatureMSETerm,
-    "feature_mse_matched": FeatureMSEMatchedTerm,
-}
+TERM: TypeAdapter[MethodTerm] = TypeAdapter(MethodTerm)
 
 
 def pair(student: int, teacher: int, name: str = "logits", teacher_name: str | None = None) -> LevelPair:
@@ -29,7 +25,7 @@ def context(student, teacher, step: int = 0, generator=None) -> StepContext:
 
 def method(name: str, pairs, num_classes: int = 5, **options):
     at = tuple(item.name for item in pairs)
-    return build_method(TERMS[name](method=name, at=at, **options), pairs, num_classes=num_classes)
+    return build_method(TERM.validate_python({"method": name, "at": at, **options}), pairs, num_classes=num_classes)
 
 
 def randomise(module: torch.nn.Module, scale: float = 1.0) -> None:

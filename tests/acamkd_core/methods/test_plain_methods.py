@@ -104,6 +104,6 @@ def test_student_maps_are_resized_and_other_levels_refused():
 
 
 def test_registering_twice_is_an_error():
-    assert sorted(registry.METHODS) == ["acam", "feature_mse", "feature_mse_matched", "logit"]
+    assert {"acam", "logit", "feature_mse", "feature_mse_matched"} <= set(registry.METHODS)
     with pytest.raises(ValueError, match="twice"):
         registry.register(FeatureMSE)
