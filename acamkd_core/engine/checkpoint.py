@@ -113,16 +113,19 @@ def load(path: Path, spec_digest: str | None = None) -> Checkpoint:
 
 
 class CheckpointFolder:
-    """Keeps best, last, and the last but one (a reader may still be copying it)."""
+    """Keeps best, last, and the last but one (a reader may still be copying it), also those of an earlier attempt here."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, position: Position) -> None:
         self.folder = folder
-        self._recent: list[Path] = []
-        self._best: Path | None = None
+        self._recent: list[Path] = [self._path(position.iteration)]
+        self._best: Path | None = None if position.best_iteration is None else self._path(position.best_iteration)
+
+    def _path(self, iteration: int) -> Path:
+        return self.folder / f"iteration-{iteration:08d}.ckpt"
 
     def write(self, checkpoint: Checkpoint, *, is_best: bool) -> Path:
         """Saves, then removes what is neither best nor recent."""
-        path = self.folder / f"iteration-{checkpoint.position.iteration:08d}.ckpt"
+        path = self._path(checkpoint.position.iteration)
         save(checkpoint, path)
         if is_best:
             self._best = path

@@ -59,7 +59,10 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
     teacher_metrics: dict[str, float] = {}
     if parts.teacher is not None and run.resume is None:
         emit(StageEvent(stage="teacher_check"))
-        teacher_metrics = _check_teacher(parts, spec, emit)
+        checked = _check_teacher(parts, spec, emit, should_stop)
+        if checked is None:
+            return JobResult("stopped", "stopped")
+        teacher_metrics = checked
 
     emit(StageEvent(stage="train"))
     outcome = train(
@@ -128,8 +131,8 @@ def _profile(parts: Parts, spec: JobSpec, emit: Emit) -> None:
         )  # fmt: skip
 
 
-def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit) -> dict[str, float]:
-    """Scores the teacher on the split that selects, before anything learns from it.
+def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, float] | None:
+    """Scores the teacher on the split that selects, before anything learns from it. None when asked to stop.
 
     Raises:
         CoreError: `teacher.unexpected_score` outside `expect`, `teacher.below_constant` when always naming one class
@@ -138,8 +141,9 @@ def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit) -> dict[str, float]:
     assert parts.teacher is not None
     assert spec.teacher is not None
     started, primary = time.monotonic(), parts.task.primary_metric
-    score = evaluate(parts.teacher, parts.task, parts.val, parts.device)
-    assert score is not None
+    score = evaluate(parts.teacher, parts.task, parts.val, parts.device, should_stop=should_stop)
+    if score is None:
+        return None
     emit(evaluation_event(score, "teacher", "val", 0))
     value = score.metrics[primary]
     emit(LogEvent(message=f"teacher scores {value:.2f} {primary} on val ({time.monotonic() - started:.1f} s)"))

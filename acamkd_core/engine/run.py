@@ -58,7 +58,7 @@ def run_job(
         bad = [name for name, value in error.terms.items() if value != value or abs(value) == float("inf")]
         info = ErrorInfo(
             code="non_finite_loss",
-            message=f"the loss stopped being a number at iteration {error.iteration} ({', '.join(bad) or 'sum of the terms'})",
+            message=f"the {error.what} stopped being a number at iteration {error.iteration} ({', '.join(bad) or 'sum of the terms'})",
             hint="lower optimizer.lr, set train.grad_clip, or use fp32; the last finite state is kept as a checkpoint",
             field="optimizer.lr",
             value=spec.optimizer.lr if isinstance(spec, JobSpec) else None,

@@ -20,12 +20,55 @@ from acamkd_core.spec.job import JobSpec
 
 
 class NonFiniteLoss(Exception):
-    """A loss was NaN or infinite; the last finite state is kept."""
+    """A loss, or the gradient of a finite one, was NaN or infinite; the last finite state is kept."""
 
-    def __init__(self, iteration: int, terms: dict[str, float]) -> None:
-        super().__init__(f"non-finite loss at iteration {iteration}")
+    def __init__(self, iteration: int, terms: dict[str, float], what: str = "loss") -> None:
+        super().__init__(f"non-finite {what} at iteration {iteration}")
         self.iteration = iteration
         self.terms = terms
+        self.what = what
+
+
+class Buffers:
+    """A network's buffers (batch norm statistics) as they were before a step: a forward pass writes into them at once.
+
+    A step that ends in NaN would leave NaN there, and one that runs out of memory half way would count its images twice.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._live = list(module.buffers())
+        self._kept = [buffer.clone() for buffer in self._live]
+
+    def keep(self) -> None:
+        """Remembers the present values."""
+        if self._live:
+            torch._foreach_copy_(self._kept, self._live)
+
+    def restore(self) -> None:
+        """Puts the remembered values back."""
+        if self._live:
+            torch._foreach_copy_(self._live, self._kept)
+
+
+def clip_or_refuse(
+    optimizer: torch.optim.Optimizer, scaler: Any, limit: float | None, step: int, terms: dict[str, float]
+) -> None:
+    """Clips the gradient's norm to `limit` (None: leaves it), and refuses one that is not finite.
+
+    Under fp16 the scaler skips such steps by itself, and lowers its scale.
+
+    Raises:
+        NonFiniteLoss: one step with such a gradient would make every weight NaN, and the checkpoint after it useless.
+    """
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if limit is not None:
+        scaler.unscale_(optimizer)
+    norm = nn.utils.get_total_norm(gradients)
+    if not scaler.is_enabled() and not math.isfinite(float(norm)):
+        raise NonFiniteLoss(step + 1, terms, "gradient")
+    if limit is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
 
 
 def forward_backward(
@@ -48,7 +91,7 @@ def forward_backward(
         if spec.train.channels_last:
             part_images = part_images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=dtype(spec.train.precision), enabled=spec.train.precision != "fp32"):
-            teacher_out = teach(parts.teacher, part_images)
+            teacher_out = teach(parts.teacher, part_images) if parts.methods else None  # a control may have no terms
             out = parts.student(part_images)
             terms = dict(parts.task.loss(parts.student, out, part_targets))
             context = None

@@ -14,7 +14,7 @@ from acamkd_core.engine.evaluate import Score, draw_panels, evaluate, evaluation
 from acamkd_core.engine.memory import is_out_of_memory
 from acamkd_core.engine.optim import build_optimizer, rate, set_rate
 from acamkd_core.engine.parts import Emit, Parts, Run
-from acamkd_core.engine.step import NonFiniteLoss, forward_backward
+from acamkd_core.engine.step import Buffers, NonFiniteLoss, clip_or_refuse, forward_backward
 from acamkd_core.engine.watch import Clock, Watch, finite_or_null
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, LogEvent, MetricsEvent, RewoundEvent
@@ -45,7 +45,7 @@ def train(
     """Trains `parts.student` until the schedule, an early stop or `should_stop` ends it.
 
     Raises:
-        NonFiniteLoss: before the optimizer saw the bad gradient; a checkpoint of the last finite state was written.
+        NonFiniteLoss: before the optimizer saw the bad loss or gradient; a checkpoint of the last finite state was written.
         CoreError: `out_of_memory` when half the batch did not fit either, `disk.full`, `checkpoint.*`.
     """
     student, methods, device = parts.student, parts.method_modules, parts.device
@@ -54,7 +54,6 @@ def train(
     average = _clone(student) if spec.train.ema else None
     position = ckpt.Position(accumulate=spec.batch.accumulate, teacher_metrics=teacher_metrics or {})
     best: dict[str, Tensor] | None = None
-    folder = ckpt.CheckpointFolder(run.folder / "checkpoints")
     clock = Clock(parts.iterations, parts.global_batch, run.device_seconds)
 
     if run.resume is not None:
@@ -66,6 +65,8 @@ def train(
         position, best, average = state.position, state.best_student, state.ema
         clock.device_seconds = max(run.device_seconds, state.device_seconds)
         emit(RewoundEvent(iteration=position.iteration, attempt=run.attempt))
+
+    folder = ckpt.CheckpointFolder(run.folder / "checkpoints", position)
 
     def snapshot() -> ckpt.Checkpoint:
         return ckpt.Checkpoint(
@@ -90,6 +91,7 @@ def train(
         return Outcome(reason, position, best if best is not None else last, last)
 
     watch = Watch(position, emit)
+    before = Buffers(student)
     log_every = max(1, parts.iterations // 2000)
     # Diagnosing repeats a method's forward pass: at most 60 times a run.
     diagnose_every = max(1, parts.iterations // 60)
@@ -110,24 +112,29 @@ def train(
         if due and position.evaluated != position.iteration:
             with _weights(student, average):
                 score = evaluate(student, parts.task, parts.val, device, should_stop=should_stop)
-                if score is None:
-                    save(False, {})
-                    return outcome("stopped")
-                position.evaluated = position.iteration
-                is_best = _note_score(position, score.metrics[parts.task.primary_metric])
-                if is_best:
-                    best = _clone(student)
-                emit(evaluation_event(score, "student", "val", position.iteration, is_best))
-                emit(LogEvent(message=_line(position, parts, score, is_best)))
-                emit(MetricsEvent(iteration=position.iteration, **finite_or_null(_named(score, clock))))
-                first = position.iteration <= parts.evaluate_every
-                for panel in draw_panels(parts, run.folder, position.iteration, first=first, mask_picture=mask_picture):
-                    emit(panel)
+                if score is not None:
+                    position.evaluated = position.iteration
+                    is_best = _note_score(position, score.metrics[parts.task.primary_metric])
+                    if is_best:
+                        best = _clone(student)
+                    emit(evaluation_event(score, "student", "val", position.iteration, is_best))
+                    emit(LogEvent(message=_line(position, parts, score, is_best)))
+                    emit(MetricsEvent(iteration=position.iteration, **finite_or_null(_named(score, clock))))
+                    first = position.iteration <= parts.evaluate_every
+                    for panel in draw_panels(
+                        parts, run.folder, position.iteration, first=first, mask_picture=mask_picture
+                    ):
+                        emit(panel)
+            # Only here: inside, the student holds its averaged weights, and a checkpoint needs the trained ones.
+            if score is None:
+                save(False, {})
+                return outcome("stopped")
             save(is_best, {f"val/{k}": v for k, v in score.metrics.items()})
-            if spec.evaluation.early_stop and position.evaluations_without_gain >= spec.evaluation.early_stop:
-                emit(LogEvent(message=f"no gain in {spec.evaluation.early_stop} evaluations: stopping early"))
-                return outcome("early_stop")
             clock.resume()
+        # Not only after an evaluation of this attempt: one that was killed after its last checkpoint ends here too.
+        if spec.evaluation.early_stop and position.evaluations_without_gain >= spec.evaluation.early_stop:
+            emit(LogEvent(message=f"no gain in {spec.evaluation.early_stop} evaluations: stopping early"))
+            return outcome("early_stop")
         if position.iteration >= parts.iterations:
             return outcome("done")
         if should_stop():
@@ -140,6 +147,7 @@ def train(
         lr = rate(spec.schedule, spec.optimizer.lr, step, parts.iterations, milestones)
         set_rate(optimizer, lr)
         logging = (step + 1) % log_every == 0 or step % diagnose_every == 0
+        before.keep()
         try:
             terms, scalars = forward_backward(
                 parts,
@@ -150,7 +158,9 @@ def train(
                 position,
                 watch if step % diagnose_every == 0 else None,
             )
+            clip_or_refuse(optimizer, scaler, spec.train.grad_clip, step, terms)
         except NonFiniteLoss as error:
+            before.restore()
             save(False, {})
             emit(MetricsEvent(iteration=step + 1, **finite_or_null({f"loss/{k}": v for k, v in error.terms.items()})))
             raise
@@ -158,12 +168,10 @@ def train(
             if not is_out_of_memory(error):
                 raise
             _halve(position, spec, error, emit)
+            before.restore()
             optimizer.zero_grad(set_to_none=True)
             batches = parts.train(step)
             continue
-        if spec.train.grad_clip is not None:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], spec.train.grad_clip)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)

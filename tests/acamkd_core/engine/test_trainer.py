@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import torch
 from acamkd_core.engine import checkpoint as ckpt
 from acamkd_core.engine.optim import rate
 from acamkd_core.engine.parts import Parts, Run
-from acamkd_core.engine.trainer import NonFiniteLoss, Outcome, train
+from acamkd_core.engine.trainer import Outcome, train
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, MetricsEvent, RewoundEvent
 from acamkd_core.spec.job import JobSpec, ScheduleSpec, parse_job
-from tests.acamkd_core.engine.toy import ToyBatch, toy_batches, toy_parts
+from tests.acamkd_core.engine.toy import toy_parts
 
 
 @pytest.fixture(autouse=True)
@@ -107,29 +106,6 @@ def test_accumulation_equals_the_whole_batch_without_batch_norm(tmp_path: Path) 
     )
     for name, tensor in one.last_student.items():
         torch.testing.assert_close(tensor, four.last_student[name], rtol=1e-4, atol=1e-6)
-
-
-def test_a_non_finite_loss_keeps_the_last_finite_state(tmp_path: Path) -> None:
-    def poisoned(start: int) -> Any:
-        for number, batch in enumerate(toy_batches(start), start):
-            yield ToyBatch(batch.images * (math.nan if number == 5 else 1), batch.targets)
-
-    parts = toy_parts()
-    parts.train = poisoned
-    events: list[Any] = []
-    with pytest.raises(NonFiniteLoss) as caught:
-        train(
-            parts, spec(), Run(folder=tmp_path, cache=tmp_path), spec_digest="d", emit=events.append, should_stop=lambda: False,
-            mask_picture=lambda v: v,
-        )  # fmt: skip
-    assert caught.value.iteration == 6
-    saved = ckpt.load(tmp_path / [e for e in events if isinstance(e, CheckpointEvent)][-1].path, "d")
-    assert saved.position.iteration == 5
-    weights = [t for n, t in saved.student.items() if not n.startswith("body.1.running")]
-    assert all(bool(torch.isfinite(t.float()).all()) for t in weights)
-    last = [e for e in events if isinstance(e, MetricsEvent)][-1]
-    assert last.values["loss/task"] is None
-    assert "loss/task" in last.non_finite
 
 
 def test_out_of_memory_is_retried_once_with_half_the_batch(tmp_path: Path) -> None:
