@@ -24,6 +24,8 @@ class Position:
     """Where a run is, and what it has seen so far. `iteration` counts finished optimizer steps."""
 
     iteration: int = 0
+    # Finished steps of the methods' pre-stages, which come before iteration 0.
+    prepared: int = 0
     evaluated: int = 0
     best_score: float | None = None
     best_iteration: int | None = None
@@ -49,6 +51,7 @@ class Checkpoint:
     best_student: dict[str, torch.Tensor] | None
     device_seconds: float
     spec_digest: str
+    preparation: dict[str, Any] | None = None
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:

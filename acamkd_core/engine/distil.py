@@ -64,7 +64,6 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
             return JobResult("stopped", "stopped")
         teacher_metrics = checked
 
-    emit(StageEvent(stage="train"))
     outcome = train(
         parts, spec, run, spec_digest=digest(spec), emit=emit, should_stop=should_stop, mask_picture=heat,
         teacher_metrics=teacher_metrics,

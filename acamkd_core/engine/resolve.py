@@ -99,4 +99,9 @@ def resolve(
             term["masks"] = automatic[f"distill.{number}.masks"] = (
                 len(dataset.classes) if tuple(term["at"]) == ("logits",) else 6
             )
+        if term["method"] == "maskd":
+            wanted = {"tokens": 8 if tuple(term["at"]) == ("logits",) else 6, "token_iterations": max(1, total // 4)}
+            for name, value in wanted.items():
+                if term[name] is None:
+                    term[name] = automatic[f"distill.{number}.{name}"] = value
     return JobSpec.model_validate(data), automatic

@@ -14,10 +14,11 @@ from acamkd_core.engine.evaluate import Score, draw_panels, evaluate, evaluation
 from acamkd_core.engine.memory import is_out_of_memory
 from acamkd_core.engine.optim import build_optimizer, rate, set_rate
 from acamkd_core.engine.parts import Emit, Parts, Run
+from acamkd_core.engine.prepare import Preparation
 from acamkd_core.engine.step import Buffers, NonFiniteLoss, clip_or_refuse, forward_backward
 from acamkd_core.engine.watch import Clock, Watch, finite_or_null
 from acamkd_core.spec.errors import CoreError, ErrorInfo
-from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, LogEvent, MetricsEvent, RewoundEvent
+from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, LogEvent, MetricsEvent, RewoundEvent, StageEvent
 from acamkd_core.spec.job import JobSpec
 
 
@@ -51,6 +52,7 @@ def train(
     student, methods, device = parts.student, parts.method_modules, parts.device
     optimizer = build_optimizer(spec.optimizer, student, methods)
     scaler = torch.amp.GradScaler(device.type, enabled=spec.train.precision == "fp16" and device.type == "cuda")
+    preparation = Preparation(parts, spec)
     average = _clone(student) if spec.train.ema else None
     position = ckpt.Position(accumulate=spec.batch.accumulate, teacher_metrics=teacher_metrics or {})
     best: dict[str, Tensor] | None = None
@@ -62,6 +64,7 @@ def train(
         methods.load_state_dict(state.methods)
         optimizer.load_state_dict(state.optimizer)
         scaler.load_state_dict(state.scaler)
+        preparation.load(state.preparation)
         position, best, average = state.position, state.best_student, state.ema
         clock.device_seconds = max(run.device_seconds, state.device_seconds)
         emit(RewoundEvent(iteration=position.iteration, attempt=run.attempt))
@@ -72,6 +75,7 @@ def train(
         return ckpt.Checkpoint(
             position=position, student=student.state_dict(), methods=methods.state_dict(), optimizer=optimizer.state_dict(),
             scaler=scaler.state_dict(), ema=average, best_student=best, device_seconds=clock.device_seconds, spec_digest=spec_digest,
+            preparation=preparation.state(),
         )  # fmt: skip
 
     def save(is_best: bool, metrics: dict[str, float]) -> None:
@@ -97,9 +101,12 @@ def train(
     diagnose_every = max(1, parts.iterations // 60)
     tell_every = max(1, parts.iterations // 50)
     milestones = [m * (parts.batches_per_epoch if spec.schedule.epochs else 1) for m in spec.schedule.milestones]
-    batches = parts.train(position.iteration)
     student.train()
     methods.train()
+    if not preparation.run(position, clock, emit=emit, should_stop=should_stop, save=lambda: save(False, {})):
+        return outcome("stopped")
+    batches = parts.train(position.iteration)
+    emit(StageEvent(stage="train"))
     clock.start()
     if (event := clock.progress(position.iteration, parts.batches_per_epoch)) is not None:
         emit(event)

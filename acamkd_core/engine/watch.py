@@ -57,6 +57,12 @@ class Clock:
         self._last = now
         self._steps += 1
 
+    def spent(self) -> None:
+        """Time since the last call counts, though it was no training step (a method's pre-stage)."""
+        now = time.monotonic()
+        self.device_seconds += now - self._last
+        self._last = now
+
     def progress(self, iteration: int, batches_per_epoch: int) -> ProgressEvent | None:
         """A progress event, at most one a second, and always one at the end."""
         now = time.monotonic()

@@ -14,7 +14,7 @@ from acamkd_core.methods.acam_losses import channel_loss, diversity_loss, spatia
 from acamkd_core.methods.acam_masks import Masks, SelectionUnits
 from acamkd_core.methods.align import Align
 from acamkd_core.methods.base import Diagnostics, LevelPair, MaskSet, Method, StepContext
-from acamkd_core.methods.mask_stats import VANISHED, set_statistics
+from acamkd_core.methods.mask_stats import VANISHED, report
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.methods import AcamTerm
 
@@ -179,24 +179,13 @@ class Acam(Method):
         for pair, (_, _, used) in zip(self.pairs, results, strict=True):
             for kind, masks in (("spatial", used.spatial), ("channel", used.channel)):
                 if masks is not None:
-                    self._describe(found, pair.name, kind, masks)
+                    report(found, pair.name, kind, masks)
         terms = self._terms([losses for losses, _, _ in results])
         kd = sum(float(value) for name, value in terms.items() if name != "acam/diversity")
         mse = sum(float(value) for _, value, _ in results)
         if mse > 0:
             self._watch_ratio(found, kd / mse)
         return found
-
-    def _describe(self, found: Diagnostics, level: str, kind: str, masks_NMX: Tensor) -> None:
-        stats = set_statistics(masks_NMX)
-        found.scalars.update({f"mask/{level}/{kind}/{name}": value for name, value in stats.items()})
-        if stats["collapsed"] > 0.5:
-            sentence = (
-                f"{stats['collapsed']:.0%} of the {kind} masks at {level!r} select nothing or everything "
-                f"(mean outside 0.02 to 0.98)"
-            )
-            known = found.alarms.get("masks.collapsed")
-            found.alarms["masks.collapsed"] = f"{known}; {sentence}" if known else sentence
 
     def _watch_ratio(self, found: Diagnostics, ratio: float) -> None:
         found.scalars["kd/mse_ratio"] = ratio

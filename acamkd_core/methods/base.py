@@ -67,13 +67,40 @@ class Diagnostics:
     alarms: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class PreStage:
+    """What a method learns from the frozen teacher alone, before distillation begins.
+
+    `parameters` are leaves with `requires_grad` off: the trainer switches it on while the stage lasts, and updates them
+    by SGD with momentum 0.9, the rate falling from `lr` to 0 by the poly rule (power 0.9).
+    """
+
+    parameters: list[nn.Parameter]
+    iterations: int
+    lr: float
+    weight_decay: float
+
+
+@dataclass
+class Prepared:
+    """One step of a pre-stage: `replaced` holds teacher levels with other values on them, `terms` weighted losses.
+
+    The trainer lets the teacher go on from the replaced levels and adds the task's loss of what comes out.
+    """
+
+    replaced: dict[str, Tensor]
+    terms: dict[str, Tensor]
+
+
 class Method(nn.Module):
     """One entry of `distill`. Built as `Method(options, pairs, num_classes=...)`; parameters train with the student.
 
     Subclasses set `name`, and never run a network. Learnable parts never reach an export; they are in checkpoints.
+    A method that has to learn something from the teacher first sets `pre_stage` and implements `prepare`.
     """
 
     name: str
+    pre_stage: PreStage | None = None
 
     def __init__(self, options: Any, pairs: list[LevelPair], *, num_classes: int) -> None:
         super().__init__()
@@ -83,6 +110,10 @@ class Method(nn.Module):
 
     def forward(self, ctx: StepContext) -> dict[str, Tensor]:
         """Named, already weighted scalar terms, e.g. {"acam/spatial": ..., "acam/channel": ..., "acam/diversity": ...}."""
+        raise NotImplementedError
+
+    def prepare(self, teacher: ModelOutput) -> Prepared:
+        """One step of the pre-stage from the teacher's output, which carries no gradient."""
         raise NotImplementedError
 
     def diagnose(self, ctx: StepContext) -> Diagnostics:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from acamkd_core.methods.acam_losses import pairwise_dice
+from acamkd_core.methods.base import Diagnostics
 
 LOW, HIGH = 0.02, 0.98
 """A mask whose mean lies outside selects nothing, or everything."""
@@ -59,6 +60,19 @@ def set_statistics(masks_NMX: Tensor) -> dict[str, float]:
         for name, values in each.items():
             stats[f"m{index:02d}/{name}"] = float(values[index])
     return stats
+
+
+def report(found: Diagnostics, level: str, kind: str, masks_NMX: Tensor) -> None:
+    """Adds `mask/<level>/<kind>/<stat>` of a set, and the alarm `masks.collapsed` when more than half of it is dead."""
+    stats = set_statistics(masks_NMX)
+    found.scalars.update({f"mask/{level}/{kind}/{name}": value for name, value in stats.items()})
+    if stats["collapsed"] > 0.5:
+        sentence = (
+            f"{stats['collapsed']:.0%} of the {kind} masks at {level!r} select nothing or everything "
+            f"(mean outside 0.02 to 0.98)"
+        )
+        known = found.alarms.get("masks.collapsed")
+        found.alarms["masks.collapsed"] = f"{known}; {sentence}" if known else sentence
 
 
 def collapsed_share(masks_NMX: Tensor) -> float:

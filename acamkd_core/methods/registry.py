@@ -7,6 +7,7 @@ from acamkd_core.methods.base import LevelPair, Method
 from acamkd_core.methods.cwd import Cwd
 from acamkd_core.methods.feature_mse import FeatureMSE, FeatureMSEMatched
 from acamkd_core.methods.logit import Logit
+from acamkd_core.methods.maskd import Maskd
 from acamkd_core.methods.mgd import Mgd
 from acamkd_core.methods.pkd import Pkd
 from acamkd_core.spec.methods import MethodTerm
@@ -26,7 +27,7 @@ def register(method: type[Method]) -> type[Method]:
     return method
 
 
-for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched, Cwd, Pkd, Mgd):
+for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched, Cwd, Pkd, Mgd, Maskd):
     register(_method)
 
 

@@ -30,6 +30,10 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         raise NotImplementedError
 
+    def onward(self, level: str, value: Tensor) -> Tensor:
+        """c5, going on from another level's map."""
+        raise NotImplementedError
+
 
 class ResNet(Backbone):
     """ResNet (He et al. 2016) with torchvision's blocks (stride on the 3x3 convolution).
@@ -62,6 +66,11 @@ class ResNet(Backbone):
         c4 = self.layer3(c3)
         return {"c2": c2, "c3": c3, "c4": c4, "c5": self.layer4(c4)}
 
+    def onward(self, level: str, value: Tensor) -> Tensor:
+        for stage in (self.layer2, self.layer3, self.layer4)[_LEVELS.index(level) :]:
+            value = stage(value)
+        return value
+
 
 class MobileNetV2(Backbone):
     """MobileNetV2 (Sandler et al. 2018, table 2) of any width, up to and including the 320-channel block."""
@@ -85,6 +94,11 @@ class MobileNetV2(Backbone):
             if index in self._ENDS:
                 out[_LEVELS[self._ENDS.index(index)]] = x
         return out
+
+    def onward(self, level: str, value: Tensor) -> Tensor:
+        for block in list(self.features)[self._ENDS[_LEVELS.index(level)] + 1 :]:
+            value = block(value)
+        return value
 
 
 def _dilate(stages: list[nn.Sequential], output_stride: int) -> list[int]:

@@ -12,10 +12,14 @@ from acamkd_core.spec.models import Preprocess
 
 @dataclass(frozen=True)
 class Level:
-    """A named feature map: `channels`, and `stride` = input size over map size."""
+    """A named feature map: `channels`, and `stride` = input size over map size.
+
+    onward: the network can go on from here with other values (`TaskModel.onward`); MasKD needs that of a teacher.
+    """
 
     channels: int
     stride: int
+    onward: bool = False
 
 
 @dataclass
@@ -65,6 +69,16 @@ class TaskModel(nn.Module):
 
     def forward(self, images: Tensor) -> ModelOutput:
         """`images`: NCHW float RGB in [0, 1]; the network normalises them itself."""
+        raise NotImplementedError
+
+    def onward(self, replaced: dict[str, Tensor]) -> list[ModelOutput]:
+        """What would come out if the named levels held these values: one output for each place that is entered by itself.
+
+        A segmenter's levels follow one another, so each gives an output of its own; the levels of a pyramid enter a
+        detector's head together and give one. Only `raw` is filled.
+
+        Called for levels that say `onward` only.
+        """
         raise NotImplementedError
 
     @property

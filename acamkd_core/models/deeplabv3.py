@@ -6,11 +6,13 @@ channels, 128-channel ASPP with rates 12, 24, 36, output stride 8, no auxiliary 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from acamkd_core.models.backbones import Backbone, MobileNetV2, ResNet
 from acamkd_core.models.base import Level, ModelOutput, Normalise, TaskModel
-from acamkd_core.models.heads import ASPPHead, FCNHead
+from acamkd_core.models.heads import ASPPHead, FCNHead, scores_from
 from acamkd_core.spec.models import DeepLabV3Arch, Preprocess
 
 
@@ -29,11 +31,12 @@ class DeepLabV3(TaskModel):
         channels = self.backbone.out_channels
         self.aspp_head = ASPPHead(channels, arch.aspp_channels, arch.aspp_rates, num_classes, refine=True)
         self.aux_head = FCNHead(self.backbone.levels["c4"].channels, num_classes) if arch.aux_head else None
-        self.levels = {
+        levels = {
             **self.backbone.levels,
             "aspp": Level(arch.aspp_channels, arch.output_stride),
             "logits": Level(num_classes, arch.output_stride),
         }
+        self.levels = {name: replace(level, onward=True) for name, level in levels.items()}
 
     def forward(self, images: Tensor) -> ModelOutput:
         features = self.backbone(self.normalise(images))
@@ -42,6 +45,12 @@ class DeepLabV3(TaskModel):
         # Only the loss reads the auxiliary scores: no arithmetic for them at inference.
         aux = self.aux_head(features["c4"]) if self.aux_head is not None and self.training else None
         return ModelOutput(features=features, raw=logits, aux=aux)
+
+    def onward(self, replaced: dict[str, Tensor]) -> list[ModelOutput]:
+        return [
+            ModelOutput({}, raw=scores_from(self.backbone, self.aspp_head, level, value))
+            for level, value in replaced.items()
+        ]
 
     @property
     def head(self) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from acamkd_core.models.backbones import Backbone
 from acamkd_core.spec.errors import CoreError
 
 
@@ -87,10 +88,24 @@ class ASPPHead(nn.Module):
 
     def forward(self, c5: Tensor) -> tuple[Tensor, Tensor]:
         aspp: Tensor = self.aspp(c5)
+        return aspp, self.classify(aspp)
+
+    def classify(self, aspp: Tensor) -> Tensor:
+        """Class scores from the ASPP map."""
         x = self.dropout(aspp)
         if self.refine is not None:
             x = self.refine(x)
-        return aspp, self.classifier(x)
+        scores: Tensor = self.classifier(x)
+        return scores
+
+
+def scores_from(backbone: Backbone, head: ASPPHead, level: str, value: Tensor) -> Tensor:
+    """Class scores, going on from the map of any level (c2 to c5, aspp, logits)."""
+    if level == "logits":
+        return value
+    if level != "aspp":
+        value = head.aspp(backbone.onward(level, value))
+    return head.classify(value)
 
 
 class FCNHead(nn.Sequential):

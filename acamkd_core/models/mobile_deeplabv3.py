@@ -6,11 +6,13 @@ with them). The paper's rates 6, 12, 18 belong to output stride 16; they keep th
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from acamkd_core.models.backbones import MobileNetV2
 from acamkd_core.models.base import Level, ModelOutput, Normalise, TaskModel
-from acamkd_core.models.heads import ASPPHead
+from acamkd_core.models.heads import ASPPHead, scores_from
 from acamkd_core.spec.models import MobileDeepLabV3Arch, Preprocess
 
 _CHANNELS = 256
@@ -27,17 +29,24 @@ class MobileDeepLabV3(TaskModel):
         unit = 96 // arch.output_stride
         rates = (unit, 2 * unit, 3 * unit) if arch.aspp else ()
         self.aspp_head = ASPPHead(self.backbone.out_channels, _CHANNELS, rates, num_classes, refine=False)
-        self.levels = {
+        levels = {
             **self.backbone.levels,
             "aspp": Level(_CHANNELS, arch.output_stride),
             "logits": Level(num_classes, arch.output_stride),
         }
+        self.levels = {name: replace(level, onward=True) for name, level in levels.items()}
 
     def forward(self, images: Tensor) -> ModelOutput:
         features = self.backbone(self.normalise(images))
         features["aspp"], logits = self.aspp_head(features["c5"])
         features["logits"] = logits
         return ModelOutput(features=features, raw=logits)
+
+    def onward(self, replaced: dict[str, Tensor]) -> list[ModelOutput]:
+        return [
+            ModelOutput({}, raw=scores_from(self.backbone, self.aspp_head, level, value))
+            for level, value in replaced.items()
+        ]
 
     @property
     def head(self) -> nn.Module:

@@ -23,7 +23,7 @@ class StageEvent(Event):
     """The run entered a stage."""
 
     type: Literal["stage"] = "stage"
-    stage: Literal["data", "build", "teacher_check", "train", "test", "export", "verify", "done"]
+    stage: Literal["data", "build", "teacher_check", "prepare", "train", "test", "export", "verify", "done"]
     detail: str = ""
 
 

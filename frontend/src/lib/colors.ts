@@ -8,6 +8,7 @@ const METHODS: Record<string, string> = {
   cwd: '#D55E00',
   mgd: '#CC79A7',
   pkd: '#56B4E9',
+  maskd: '#7A5195',
 };
 export const ALONE = '#8A8F98';
 
@@ -15,7 +16,7 @@ export const ALONE = '#8A8F98';
 export function runColor(methods: readonly string[]): string {
   const first = methods[0];
   if (!first || first === 'none') return ALONE;
-  return METHODS[first] ?? '#7A5195';
+  return METHODS[first] ?? '#A6761D';
 }
 
 /** The colour of a loss term: the supervised loss is grey, a method's terms are shades of its colour, by their order. */

@@ -14,7 +14,7 @@ from acamkd_core.engine.parts import Parts
 from acamkd_core.methods.base import LevelPair
 from acamkd_core.methods.registry import build_method
 from acamkd_core.models.base import Level, ModelOutput
-from acamkd_core.spec.methods import FeatureMSETerm, LogitTerm
+from acamkd_core.spec.methods import FeatureMSETerm, LogitTerm, MethodTerm
 
 
 class ToyNet(nn.Module):
@@ -22,12 +22,15 @@ class ToyNet(nn.Module):
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.1))
         self.head = nn.Linear(width, classes)
-        self.levels = {"body": Level(width, 2), "logits": Level(classes, 16)}
+        self.levels = {"body": Level(width, 2, onward=True), "logits": Level(classes, 16)}
 
     def forward(self, images: Tensor) -> ModelOutput:
         body = self.body(images)
         logits = self.head(body.mean((2, 3)))
         return ModelOutput({"body": body, "logits": logits[:, :, None, None]}, logits)
+
+    def onward(self, replaced: dict[str, Tensor]) -> list[ModelOutput]:
+        return [ModelOutput({}, self.head(replaced["body"].mean((2, 3))))]
 
 
 class Accuracy:
@@ -97,7 +100,7 @@ def toy_batches(start: int) -> Iterator[ToyBatch]:
         iteration += 1
 
 
-def toy_parts(iterations: int = 24, every: int = 8) -> Parts:
+def toy_parts(iterations: int = 24, every: int = 8, extra: MethodTerm | None = None) -> Parts:
     torch.manual_seed(0)
     student, teacher = ToyNet(4), ToyNet(8).eval().requires_grad_(False)
     torch.manual_seed(1)
@@ -113,6 +116,9 @@ def toy_parts(iterations: int = 24, every: int = 8) -> Parts:
             num_classes=3,
         ),
     ]
+    if extra is not None:
+        body = LevelPair("body", "body", student.levels["body"], teacher.levels["body"])
+        methods.append(build_method(extra, [body], num_classes=3))
     return Parts(
         task=ToyTask(), student=student, teacher=teacher, methods=methods, train=toy_batches, batches_per_epoch=4,
         val=ToyPass(), test=None, device=torch.device("cpu"), iterations=iterations, evaluate_every=every,

@@ -74,3 +74,46 @@ def mgd(student, teacher, keep, first, second):
         hidden = np.maximum(conv3x3(student[n] * keep[n], *first), 0)
         total += ((teacher[n] - conv3x3(hidden, *second)) ** 2).sum()
     return total / count
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def token_masks(tokens, teacher):
+    """[image][mask][position]: sigmoid of the inner product of a token and a position's teacher vector."""
+    count, channels = teacher.shape[:2]
+    flat = teacher.reshape(count, channels, -1)
+    return np.array(
+        [
+            [
+                [sigmoid(sum(e[c] * flat[n, c, p] for c in range(channels))) for p in range(flat.shape[2])]
+                for e in tokens
+            ]
+            for n in range(count)
+        ]
+    )
+
+
+def maskd(student, teacher, masks, eps):
+    """Mean over images, masks, channels of masked squared sums over mask sums."""
+    count, channels = student.shape[:2]
+    s, t = student.reshape(count, channels, -1), teacher.reshape(count, channels, -1)
+    total = 0.0
+    for n in range(count):
+        for mask in masks[n]:
+            for c in range(channels):
+                above = sum((m * t[n, c, p] - m * s[n, c, p]) ** 2 for p, m in enumerate(mask))
+                total += above / (sum(mask) + eps / channels)
+    return total / (count * len(masks[0]) * channels)
+
+
+def token_diversity(tokens, teacher, eps):
+    """Mean over images and ordered pairs of Dice."""
+    values = []
+    for masks in token_masks(tokens, teacher):
+        for i, a in enumerate(masks):
+            for j, b in enumerate(masks):
+                if i != j:
+                    values.append(2 * (a * b).sum() / ((a * a).sum() + (b * b).sum() + eps))
+    return sum(values) / len(values)

@@ -1,0 +1,142 @@
+"""MasKD: Huang, Zhang, You, Wang, Qian, Cao, Xu, "Masked Distillation with Receptive Tokens", ICLR 2023, arXiv 2205.14589.
+
+Tokens E in R^{M x C} and a teacher map F_T in R^{C x P} of one image give M masks (section 3.1, pixel-wise attention):
+
+    mask = sigmoid(E F_T) in (0, 1)^{M x P}
+
+First stage, on the frozen teacher (section 3.2, learning the tokens): the map is replaced by sum_m mask_m . F_T, the
+teacher goes on from there, and the tokens minimise
+
+    L_tokens = L_task + diversity_weight * mean over pairs of Dice(mask_i, mask_j),
+    Dice(a, b) = 2 <a, b> / (|a|^2 + |b|^2)
+
+On class scores the masked scores are the teacher's new prediction. Then the tokens are frozen, and the student sees
+
+    L = weight * mean over images, masks and channels of  sum_p mask_mp^2 (t_cp - s_cp)^2 / sum_p mask_mp
+
+The square on the mask comes from masking both maps before they are compared, as the paper does.
+
+Authors' settings: M 6, weight 7 (RetinaNet); M 8 on class scores, where their code halves the loss (weight 0.5). Tokens
+start at N(0, 0.01). Their segmentation code trains them by SGD (0.1, momentum 0.9, weight decay 1e-3, poly 0.9) for
+10,000 steps beside 40,000 of distillation.
+
+Choices the paper leaves open: levels are added, and each has its own tokens; tokens of several levels of a segmenter are
+trained at the same time, each through its own continuation of the teacher; 1x1 alignment where channels differ; the
+student is resized to the teacher's map; the first stage runs in float32 whatever the autocast type.
+Deviations: no mask weighting module (all masks count alike, as in the authors' segmentation code) and no masks of the
+student's own multiplied in later (their detection code does); an eps on each mask's sum.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from acamkd_core.methods.acam_losses import pairwise_dice, spatial_loss
+from acamkd_core.methods.align import Align, full_precision
+from acamkd_core.methods.base import Diagnostics, LevelPair, MaskSet, Method, Prepared, PreStage, StepContext
+from acamkd_core.methods.mask_stats import report
+from acamkd_core.models.base import ModelOutput
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.methods import MaskdTerm
+
+TOKEN_STD = 0.01
+TOKEN_DECAY = 1e-3
+TOKEN_ITERATIONS = 10_000
+
+
+def token_masks(tokens_MC: Tensor, teacher_NCP: Tensor) -> Tensor:
+    """sigmoid(E F_T), shape N M P."""
+    return torch.sigmoid(torch.einsum("mc,ncp->nmp", tokens_MC, teacher_NCP))
+
+
+def masked_map(masks_NMP: Tensor, teacher_NCHW: Tensor) -> Tensor:
+    """sum_m mask_m . F_T, shape N C H W: all masks of an image on one map."""
+    total_N1HW = masks_NMP.sum(dim=1).unflatten(1, teacher_NCHW.shape[2:]).unsqueeze(1)
+    replaced: Tensor = teacher_NCHW * total_N1HW
+    return replaced
+
+
+class Maskd(Method):
+    """`maskd`: one term, `maskd`; while tokens are trained, `maskd/diversity`."""
+
+    name = "maskd"
+    options: MaskdTerm
+
+    def __init__(self, options: MaskdTerm, pairs: list[LevelPair], *, num_classes: int) -> None:
+        super().__init__(options, pairs, num_classes=num_classes)
+        for pair in pairs:
+            if not pair.teacher.onward:
+                raise CoreError(
+                    "method.no_way_on",
+                    f"maskd trains its tokens through the rest of the teacher, which cannot go on from "
+                    f"{pair.teacher_name!r}",
+                    hint="use acam, pkd, cwd or mgd there, or compare class scores",
+                    field="at",
+                    value=pair.teacher_name,
+                )
+        names = [pair.teacher_name for pair in pairs]
+        if len(set(names)) != len(names):
+            raise CoreError(
+                "method.level_twice",
+                "maskd trains one set of tokens a teacher level, and a level is named twice",
+                hint="use two maskd entries",
+                field="teacher_at",
+                value=", ".join(names),
+            )
+        self.align = nn.ModuleList(Align(pair) for pair in pairs)
+        self.tokens = nn.ParameterList(
+            nn.Parameter(
+                TOKEN_STD * torch.randn(options.tokens or (8 if pair.name == "logits" else 6), pair.teacher.channels),
+                requires_grad=False,
+            )
+            for pair in pairs
+        )
+        iterations = TOKEN_ITERATIONS if options.token_iterations is None else options.token_iterations
+        self.pre_stage = PreStage(list(self.tokens), iterations, lr=options.token_lr, weight_decay=TOKEN_DECAY)
+
+    def prepare(self, teacher: ModelOutput) -> Prepared:
+        replaced, dice = {}, []
+        for pair, tokens in zip(self.pairs, self.tokens, strict=True):
+            map_NCHW = full_precision(teacher.features[pair.teacher_name])
+            masks = token_masks(tokens, map_NCHW.flatten(2))
+            replaced[pair.teacher_name] = masked_map(masks, map_NCHW)
+            if masks.shape[1] > 1:
+                dice.append(pairwise_dice(masks, eps=self.options.eps).mean())
+        terms = {"maskd/diversity": self.options.diversity_weight * torch.stack(dice).sum()} if dice else {}
+        return Prepared(replaced, terms)
+
+    def _levels(self, ctx: StepContext) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """(loss, plain MSE, masks N M P) of every level, unweighted."""
+        found = []
+        for align, tokens in zip(self.align, self.tokens, strict=True):
+            student, teacher = align(ctx)
+            with torch.autocast(student.device.type, enabled=False):
+                masks = token_masks(tokens.detach().to(teacher.dtype), teacher.flatten(2))
+                difference_NCP = (teacher - student).flatten(2)
+                # ACAM's L^s under the printed denominator is this loss (times C inside its eps).
+                loss = spatial_loss(masks, difference_NCP, norm="sum", eps=self.options.eps)
+                found.append((loss, difference_NCP.square().mean(), masks))
+        return found
+
+    def forward(self, ctx: StepContext) -> dict[str, Tensor]:
+        return {"maskd": self.options.weight * torch.stack([loss for loss, _, _ in self._levels(ctx)]).sum()}
+
+    @torch.no_grad()
+    def diagnose(self, ctx: StepContext) -> Diagnostics:
+        """`kd/mse_ratio`, `mask/<level>/spatial/<stat>`, and the alarm `masks.collapsed`."""
+        found, levels = Diagnostics(), self._levels(ctx)
+        for pair, (_, _, masks) in zip(self.pairs, levels, strict=True):
+            report(found, pair.name, "spatial", masks)
+        mse = sum(float(value) for _, value, _ in levels)
+        if mse > 0:
+            found.scalars["kd/mse_ratio"] = self.options.weight * sum(float(loss) for loss, _, _ in levels) / mse
+        return found
+
+    @torch.no_grad()
+    def masks(self, ctx: StepContext) -> dict[str, MaskSet]:
+        found = {}
+        for pair, (_, _, masks) in zip(self.pairs, self._levels(ctx), strict=True):
+            size = ctx.teacher.features[pair.teacher_name].shape[-2:]
+            found[pair.name] = MaskSet(spatial=masks.unflatten(2, size), channel=None)
+        return found
