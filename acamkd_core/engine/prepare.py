@@ -16,7 +16,7 @@ import torch
 from acamkd_core.engine import checkpoint as ckpt
 from acamkd_core.engine.parts import Emit, Parts
 from acamkd_core.engine.randomness import seed_torch
-from acamkd_core.engine.step import NonFiniteLoss, split, teach
+from acamkd_core.engine.step import NonFiniteLoss, clip_or_refuse, split, teach
 from acamkd_core.engine.watch import Clock
 from acamkd_core.methods.base import Method, PreStage
 from acamkd_core.models.base import TaskModel
@@ -122,6 +122,7 @@ class Preparation:
                 (total * share).backward()
                 for name, number_value in current.items():
                     sums[name] = sums.get(name, 0.0) + number_value * share
+        clip_or_refuse(self.optimizer, torch.amp.GradScaler(enabled=False), None, -1, sums)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return sums
