@@ -23,6 +23,7 @@ from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import load_weights
 from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.fit import misfit_of
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec
@@ -172,6 +173,14 @@ def _methods(
     described: list[dict[str, Any]] = []
     for number, term in enumerate(spec.distill):
         assert teacher is not None
+        if (misfit := misfit_of(term, spec.task)) is not None:
+            raise CoreError(
+                misfit.code,
+                misfit.message,
+                hint=misfit.hint,
+                field=f"distill.{number}.{misfit.field}",
+                value=misfit.value,
+            )
         pairs = pair_levels(term, student, teacher, f"distill.{number}")
         if isinstance(term, FeatureMSEMatchedTerm) and term.ratio is None:
             term = term.model_copy(update={"ratio": _ratio(term, run, f"distill.{number}.ratio_from")})

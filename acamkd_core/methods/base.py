@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +38,12 @@ class StepContext:
     step: int
     num_steps: int
     generator: Any = None
+
+    def boxes(self) -> list[Tensor] | None:
+        """Ground-truth boxes of each image, K x 4 (x1 y1 x2 y2 in pixels of the input); None where the task has none."""
+        if isinstance(self.targets, Sequence) and all(hasattr(target, "boxes") for target in self.targets):
+            return [target.boxes for target in self.targets]
+        return None
 
     def random(self) -> torch.Generator:
         """The step's generator if it is on the CPU, where every device draws the same; else one seeded by the step."""

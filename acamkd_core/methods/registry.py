@@ -6,6 +6,7 @@ from acamkd_core.methods.acam import Acam
 from acamkd_core.methods.base import LevelPair, Method
 from acamkd_core.methods.cwd import Cwd
 from acamkd_core.methods.feature_mse import FeatureMSE, FeatureMSEMatched
+from acamkd_core.methods.fgd import Fgd
 from acamkd_core.methods.logit import Logit
 from acamkd_core.methods.maskd import Maskd
 from acamkd_core.methods.mgd import Mgd
@@ -27,7 +28,7 @@ def register(method: type[Method]) -> type[Method]:
     return method
 
 
-for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched, Cwd, Pkd, Mgd, Maskd):
+for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched, Cwd, Pkd, Mgd, Maskd, Fgd):
     register(_method)
 
 

@@ -201,8 +201,26 @@ class MaskdTerm(TermSpec):
     eps: float = Field(default=1e-5, ge=0, description="Added to each mask's sum, and to the Dice's denominator.")
 
 
+class FgdTerm(TermSpec):
+    """FGD (Yang et al., CVPR 2022, arXiv 2111.11837): box-weighted attention, plus global context. Needs boxes."""
+
+    method: Literal["fgd"] = Field(description="Focal and global distillation for detectors.")
+    at: tuple[str, ...] = Field(
+        default=("p3", "p4", "p5", "p6", "p7"),
+        min_length=1,
+        description="Levels compared, by name; the pyramid of a one-stage detector by default.",
+    )
+    temperature: float = Field(default=0.5, gt=0, description="Softening of the attention maps.")
+    foreground_weight: float = Field(
+        default=1e-3, ge=0, description="Alpha, inside boxes. Anchor-based one-stage 1e-3; two-stage 5e-5."
+    )
+    background_weight: float = Field(default=5e-4, ge=0, description="Beta, outside boxes. Two-stage 2.5e-5.")
+    attention_weight: float = Field(default=1e-3, ge=0, description="Gamma, L1 of the attention maps. Two-stage 5e-5.")
+    global_weight: float = Field(default=5e-6, ge=0, description="Lambda, global context blocks. Two-stage 5e-7.")
+
+
 MethodTerm = Annotated[
-    AcamTerm | LogitTerm | FeatureMSETerm | FeatureMSEMatchedTerm | CwdTerm | PkdTerm | MgdTerm | MaskdTerm,
+    AcamTerm | LogitTerm | FeatureMSETerm | FeatureMSEMatchedTerm | CwdTerm | PkdTerm | MgdTerm | MaskdTerm | FgdTerm,
     Field(discriminator="method"),
 ]
 

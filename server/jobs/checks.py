@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from acamkd_core.spec.api import Finding
 from acamkd_core.spec.datasets import AutoDataset, MaskFolderDataset, RegisteredDataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
+from acamkd_core.spec.fit import misfit_of
 from acamkd_core.spec.job import InspectSpec, JobSpec
 from acamkd_core.spec.models import Arch, ModelSpec
 from server.auth.service import CallerScope
@@ -185,6 +186,9 @@ def _check_levels(arch: Arch | None, names: tuple[str, ...], path: str, who: str
 
 def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> None:
     term, path = spec.distill[index], f"distill.{index}"
+    if (misfit := misfit_of(term, spec.task)) is not None:
+        checked.problems.append(misfit.model_copy(update={"field": f"{path}.{misfit.field}"}))
+        return
     if term.teacher_at is not None and len(term.teacher_at) != len(term.at):
         message = f"{len(term.at)} student levels face {len(term.teacher_at)} teacher levels"
         checked.refuse("distill.levels_differ", message, f"{path}.teacher_at")

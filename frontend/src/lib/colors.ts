@@ -9,6 +9,7 @@ const METHODS: Record<string, string> = {
   mgd: '#CC79A7',
   pkd: '#56B4E9',
   maskd: '#7A5195',
+  fgd: '#A6761D',
 };
 export const ALONE = '#8A8F98';
 
@@ -16,7 +17,7 @@ export const ALONE = '#8A8F98';
 export function runColor(methods: readonly string[]): string {
   const first = methods[0];
   if (!first || first === 'none') return ALONE;
-  return METHODS[first] ?? '#A6761D';
+  return METHODS[first] ?? '#5B6C5D';
 }
 
 /** The colour of a loss term: the supervised loss is grey, a method's terms are shades of its colour, by their order. */

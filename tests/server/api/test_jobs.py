@@ -96,7 +96,7 @@ def test_all_problems_come_at_once_each_with_its_field(world: World) -> None:
     }
     checked = SPEC | {
         "teacher": "job:nobody",
-        "distill": [{"method": "acam", "at": ["c9"]}, {"method": "logit", "at": "c5"}],
+        "distill": [{"method": "acam", "at": ["c9"]}, {"method": "logit", "at": "c5"}, {"method": "fgd"}],
         "batch": {"global_size": 500},
         "student": {"arch": "mobile_deeplabv3", "weights": {"file": "/etc/passwd"}},
     }
@@ -105,6 +105,7 @@ def test_all_problems_come_at_once_each_with_its_field(world: World) -> None:
         "student.weights": "path.outside_roots",
         "distill.0.at": "distill.level",
         "distill.1.at": "distill.level",
+        "distill.2.method": "method.needs_boxes",
         "batch.global_size": "batch.too_many",
     }
     assert total(world) == 0
