@@ -3,7 +3,7 @@
 FOLDER holds images/, masks/ and classes.json (11 classes, ignore id 11) and must lie inside the server's dataset roots.
 Order: teacher; learning rate of the student alone; weight of every term, three values each, in half-length runs, chosen
 on val; then all arms, seed by seed, the ablations (frozen, shuffled) at ACAM's weight. The second table does the same for a
-student whose backbone is pretrained.
+student whose backbone is pretrained. Last, the competitors (cwd, mgd, pkd, maskd) join the first table, tuned alike.
 """
 
 from __future__ import annotations
@@ -34,14 +34,25 @@ TERMS: dict[str, dict[str, Any]] = {
     },
     "acam_frozen": {"method": "acam", "ablation": "frozen"},
     "acam_shuffled": {"method": "acam", "ablation": "shuffle_positions"},
+    "cwd": {"method": "cwd"},
+    "mgd": {"method": "mgd"},
+    "pkd": {"method": "pkd"},
+    "maskd": {"method": "maskd"},
 }
 WEIGHTS = {
     "logit": (0.3, 1.0, 3.0),
     **{name: (0.3, 1.0, 4.0) for name in ("feature_mse", "acam", "acam_letter")},
+    "cwd": (1.0, 3.0, 10.0),
+    # MGD's loss is a sum over positions, and our maps have 180 where the paper's crops have 8,192: from the paper's
+    # weight to the one that pulls as much on each position.
+    "mgd": (2e-5, 1.5e-4, 1e-3),
+    "pkd": (2.0, 6.0, 18.0),
+    "maskd": (0.5, 2.0, 7.0),  # the authors' weights on class scores and on a detector's pyramid are the ends
 }
 # Is it the masks? These run at ACAM's own weight: what differs is only where the masks look.
 ABLATIONS = ("acam_frozen", "acam_shuffled")
 ARMS = ("none", "logit", "feature_mse", "acam", "feature_mse_matched", "acam_frozen", "acam_shuffled", "acam_letter")
+COMPETITORS = ("cwd", "mgd", "pkd", "maskd")
 PRETRAINED_ARMS = ("none", "logit", "feature_mse", "acam")
 SMALL = {"arch": {"family": "deeplabv3", "backbone": "mobilenet_v2", "width": 0.35, "output_stride": 16}}
 
@@ -129,6 +140,7 @@ def main() -> None:
     run_table(study, folder, "scratch", SMALL, ARMS)
     pretrained = {"arch": {"family": "mobile_deeplabv3", "output_stride": 16}, "backbone_weights": backbone}
     run_table(study, folder, "pretrained", pretrained, PRETRAINED_ARMS)
+    run_table(study, folder, "scratch", SMALL, COMPETITORS)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ LABELS = {
     "logit": "logit KD",
     "feature_mse": "feature MSE",
     "feature_mse_matched": "feature MSE at ACAM's strength",
+    "cwd": "CWD",
+    "mgd": "MGD",
+    "pkd": "PKD",
+    "maskd": "MasKD",
     "acam": "ACAM-KD (default)",
     "acam_letter": "ACAM-KD (the paper's letter)",
     "acam_frozen": "ACAM-KD, masks frozen",
@@ -179,7 +183,18 @@ def camvid(folder: Path) -> str:
         tuned = [run for run in chosen if run["stage"] == "tune"]
         if final:
             lines += [*arms_table(final), ""]
-            for other in ("none", "feature_mse_matched", "feature_mse", "logit", "acam_frozen", "acam_shuffled"):
+            for other in (
+                "none",
+                "feature_mse_matched",
+                "feature_mse",
+                "logit",
+                "cwd",
+                "mgd",
+                "pkd",
+                "maskd",
+                "acam_frozen",
+                "acam_shuffled",
+            ):
                 if sentence := comparison(final, "acam", other):
                     lines.append(f"- {sentence}")
             lines += ["", "Test IoU per class, mean over seeds:", "", *class_table(final), ""]
@@ -189,7 +204,7 @@ def camvid(folder: Path) -> str:
             lines += ["Tuning:", "", *tuning_table(tuned), ""]
     done = sum(run["stage"] == "final" for run in runs)
     lines += [
-        f"{done} of 36 full-length student runs are finished; the command above goes on with the missing ones.",
+        f"{done} of 48 full-length student runs are finished; the command above goes on with the missing ones.",
         "",
     ]
     return "\n".join(lines)
