@@ -6,6 +6,7 @@ loopback refuses to start without an API key.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -14,8 +15,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
 
 from acamkd_core import __version__
 from acamkd_core.spec.errors import CoreError
@@ -25,6 +28,7 @@ from server.auth import repository as keys_repository
 from server.auth.routes import router as keys
 from server.catalog.routes import router as catalog
 from server.context import Context
+from server.datasets.leftovers import sweep_leftovers
 from server.datasets.routes import router as datasets
 from server.db.session import make_engine, read_session
 from server.jobs.events_routes import router as events
@@ -41,6 +45,8 @@ from server.storage import Storage
 from server.workers.routes import router as workers
 
 DASHBOARD = Path(__file__).resolve().parent.parent / "frontend" / "dist"
+TIDY_SECONDS = 6 * 3600.0
+log = structlog.get_logger("server.app")
 DESCRIPTION = "Distillation as a service: submit a job, watch it, download a light model."
 
 
@@ -89,6 +95,16 @@ def end_streams_on_signals(broadcaster: Broadcaster) -> None:
         signal.signal(number, handle)
 
 
+async def _tidy(context: Context) -> None:
+    """Looks after the uploads folder for as long as the server runs."""
+    while True:
+        try:
+            await asyncio.to_thread(sweep_leftovers, context.engine, context.settings.uploads_dir)
+        except (OSError, SQLAlchemyError) as error:
+            log.warning("leftovers not swept", error=str(error))
+        await asyncio.sleep(TIDY_SECONDS)
+
+
 def operation_id(route: APIRoute) -> str:
     """Function names are unique across the API, and make readable client methods."""
     return route.name
@@ -104,10 +120,12 @@ def create_app(settings: Settings | None = None, *, context: Context | None = No
         require_a_key(context)
         # Every worker watches the leases too; without any worker, a cancel would otherwise never be completed.
         reaper = Reaper(context.engine, on_requeued=context.wakeups.wake)
+        tidying = asyncio.create_task(_tidy(context), name="tidy")
         async with context.broadcaster.running():
             end_streams_on_signals(context.broadcaster)
             reaper.start()
             yield
+        tidying.cancel()
         reaper.stop()
         context.wakeups.close()
         context.engine.dispose()

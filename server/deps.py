@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from sqlalchemy.orm import Session
 
 from server.auth.service import CallerScope, authenticate
@@ -55,8 +55,18 @@ def get_write_session(context: Annotated[Context, Depends(get_context)]) -> Iter
         context.wakeups.wake()
 
 
+def get_submit_session(
+    context: Annotated[Context, Depends(get_context)],
+    dry_run: Annotated[bool, Query(description="Resolve and check only; nothing is kept.")] = False,
+) -> Iterator[Session]:
+    """A unit that writes, or only reads for a dry run: a form asks for one at every pause of its user, and must
+    neither wait for a writer nor hold one up."""
+    yield from get_read_session(context) if dry_run else get_write_session(context)
+
+
 Caller = Annotated[CallerScope, Depends(get_caller)]
 ReadSession = Annotated[Session, Depends(get_read_session, scope="function")]
 WriteSession = Annotated[Session, Depends(get_write_session, scope="function")]
+SubmitSession = Annotated[Session, Depends(get_submit_session, scope="function")]
 Config = Annotated[Settings, Depends(get_settings)]
 Blobs = Annotated[Storage, Depends(get_blobs)]

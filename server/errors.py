@@ -96,11 +96,12 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    code = {404: "route.not_found", 405: "route.method", 413: "request.too_large"}.get(
-        error.status_code, "request.http"
+    status = 422 if error.status_code == 400 else error.status_code  # 400: a body that no parser reads
+    code = {404: "route.not_found", 405: "route.method", 413: "request.too_large", 422: "request.invalid"}.get(
+        status, "request.http"
     )
     info = ErrorInfo(code=code, message=str(error.detail))
-    return problem_response(error.status_code, info, headers=dict(error.headers or {}))
+    return problem_response(status, info, headers=dict(error.headers or {}))
 
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
@@ -140,12 +141,15 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route: the statuses with which it may refuse."""
     meaning = {
         401: "A key is needed, or is not known.",
+        403: "The request comes from another site.",
         404: "No such thing in this project.",
         409: "The state or an earlier request forbids it.",
         413: "Too large.",
         415: "Not a media type that this route reads.",
         416: "The range lies outside the file.",
+        421: "The server does not answer to this host name.",
         422: "The input is wrong; every problem is listed with its field.",
+        500: "The server failed; nothing was saved.",
         503: "A part of the platform is not available.",
     }
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

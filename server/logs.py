@@ -37,6 +37,7 @@ def configure(*, json_lines: bool) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    logging.captureWarnings(True)  # a library's warning is a line like any other, or it breaks readers of JSON lines
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from acamkd_core.spec.api import StreamEvent
 from acamkd_core.spec.job import AnyJobSpec
+from server.errors import documented
 
 _TEMPLATE = "#/components/schemas/{model}"
 
@@ -39,8 +40,14 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for path in document["paths"].values():
+    everywhere = {
+        str(status): {"description": answer["description"], "content": problem}
+        for status, answer in documented(403, 413, 421, 422, 500, 503).items()
+    }
+    for address, path in document["paths"].items():
         for operation in path.values():
+            if address.startswith("/api/"):  # what the door, the database or a bug of ours may answer anywhere
+                operation["responses"] = {**everywhere, **operation["responses"]}
             for status, response in operation.get("responses", {}).items():
                 if (status[0] in "45" and "Problem" in json.dumps(response)) or "HTTPValidationError" in json.dumps(
                     response

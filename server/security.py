@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from acamkd_core.spec.errors import ErrorInfo
+from server.bodies import is_text
 from server.errors import bug, problem_response, trace
 
 log = structlog.get_logger("server.request")
@@ -73,7 +74,7 @@ class Door:
         self.hosts = frozenset(host.lower() for host in hosts) | LOOPBACK_NAMES
         self.origins = origins
 
-    def _refusal(self, headers: Headers, path: str) -> tuple[int, ErrorInfo] | None:
+    def _refusal(self, headers: Headers, path: str, query: bytes) -> tuple[int, ErrorInfo] | None:
         host = headers.get("host", "")
         if host_name(host) not in self.hosts:
             hint = "open the server under its own name, or list the name in ACAMKD_ALLOWED_HOSTS"
@@ -87,8 +88,10 @@ class Door:
                 code="request.foreign_origin", message="requests from other sites are refused", hint=hint
             )
         length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self.max_body and path not in UPLOAD_PATHS:
+        if length.isascii() and length.isdigit() and int(length) > self.max_body and path not in UPLOAD_PATHS:
             return 413, ErrorInfo(code="request.too_large", message=f"a request has at most {self.max_body} bytes")
+        if not is_text(path) or b"%00" in query:
+            return 422, ErrorInfo(code="request.invalid", message="the address holds what is not text", field="path")
         return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,7 +119,7 @@ class Door:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                if (refusal := self._refusal(headers, scope["path"])) is not None:
+                if (refusal := self._refusal(headers, scope["path"], scope["query_string"])) is not None:
                     await problem_response(*refusal)(scope, receive, send_with_headers)
                 else:
                     await self.app(scope, receive, send_with_headers)

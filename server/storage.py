@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,9 +63,12 @@ class Storage:
         self._presign: Callable[[str, str, int], str] | None = None
         self._store: Any
         if parts.scheme == "s3":
-            options: dict[str, Any] = {"region": region}
+            # A store that swallows packets must not hold a thread for obstore's three minutes: callers try again.
+            client = {"connect_timeout": "3s", "allow_http": bool(endpoint) and str(endpoint).startswith("http://")}
+            retries = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
+            options: dict[str, Any] = {"region": region, "client_options": client, "retry_config": retries}
             if endpoint:
-                options |= {"endpoint": endpoint, "client_options": {"allow_http": endpoint.startswith("http://")}}
+                options |= {"endpoint": endpoint}
             if key_id:
                 options |= {"access_key_id": key_id, "secret_access_key": secret or ""}
             prefix = parts.path.strip("/")

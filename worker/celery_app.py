@@ -6,6 +6,7 @@ by a message or by their own poll, and so work the same with a broker that is de
 
 from __future__ import annotations
 
+import logging
 from types import MethodType
 from typing import Any
 
@@ -56,6 +57,10 @@ def run_with_celery(settings: WorkerSettings, service: WorkerService) -> None:
         service.slots.begin_stop()
 
     signals.worker_shutting_down.connect(on_shutdown, weak=False)
+    # A receiver keeps Celery from setting up logs: it would raise the root level and silence our own lines.
+    signals.setup_logging.connect(_leave_logs_alone, weak=False)
+    for name in ("celery", "kombu", "amqp"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     app.worker_main(
         [
             *(
@@ -68,6 +73,10 @@ def run_with_celery(settings: WorkerSettings, service: WorkerService) -> None:
             *("--without-gossip", "--without-mingle", "--without-heartbeat", f"--hostname=acamkd-{service.id}@%h"),
         ]
     )
+
+
+def _leave_logs_alone(**_: Any) -> None:
+    pass
 
 
 def _service_step(service: WorkerService) -> type[Any]:

@@ -6,6 +6,7 @@ takes. So a checkpoint counts exactly when its row is committed under the fence.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,9 @@ from server.storage import Storage
 
 log = structlog.get_logger("worker.uploads")
 FileEvent = PanelEvent | CheckpointEvent | ExportEvent
+# What another try would not change. Anything else that a store says means that it is away, and may come back.
+_FINAL = frozenset({"storage.full", "worker.path_outside"})
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
 class Uploads:
@@ -28,12 +32,15 @@ class Uploads:
 
     Attributes:
         failure: why an export could not be stored, if one could not: such a run must not end as a success.
+        notes: (level, text) for the job's own log: whoever reads it should know what is not kept, and why.
     """
 
     def __init__(self, engine: Engine, storage: Storage, claim: Claim, folder: Path) -> None:
         self._engine, self._storage, self._claim, self._folder = engine, storage, claim, folder.resolve()
         self.pending: list[FileEvent] = []
         self.failure: CoreError | None = None
+        self.notes: list[tuple[str, str]] = []
+        self._pause, self._not_before = _FIRST_PAUSE, 0.0
         self.exports: dict[str, str] = {}  # file name -> artifact id
         self.contact_sheet: str | None = None
         self.last_checkpoint: int | None = None
@@ -51,21 +58,46 @@ class Uploads:
     def run(self) -> None:
         """Upload what is pending, one file and one short transaction at a time.
 
+        A store that is away costs nothing but time: training goes on, and the files wait in the attempt's folder for
+        the next call after a pause that doubles.
+
         Raises:
             Fenced: the attempt is over.
         """
-        while self.pending:
+        while self.pending and time.monotonic() >= self._not_before:
             event = self.pending[0]
             try:
                 self._store(event)
+                self._pause = _FIRST_PAUSE
             except CoreError as error:
+                if error.code not in _FINAL:
+                    self._wait(event, error)
+                    return
                 # A full store costs this file, never the last good checkpoint: that one has its row already.
-                log.error("file not stored", job=self._claim.job_id, path=event.path, error=str(error))
-                if isinstance(event, ExportEvent):
-                    self.failure = error
+                self._drop(event, error)
             except FileNotFoundError:
                 log.warning("announced file is gone", job=self._claim.job_id, path=event.path)
             self.pending.pop(0)
+
+    def give_up(self) -> None:
+        """The run has ended and the store is still away: what waits is lost."""
+        error = CoreError("storage.unavailable", "the artifact store did not come back", hint="see /readyz")
+        for event in self.pending:
+            self._drop(event, error)
+        self.pending.clear()
+
+    def _wait(self, event: FileEvent, error: CoreError) -> None:
+        log.warning("store is away", job=self._claim.job_id, path=event.path, error=str(error), again_in=self._pause)
+        if self._pause == _FIRST_PAUSE:
+            self.notes.append(("warning", f"{event.path} waits: {error.info.message}"))
+        self._not_before = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _drop(self, event: FileEvent, error: CoreError) -> None:
+        log.error("file not stored", job=self._claim.job_id, path=event.path, error=str(error))
+        self.notes.append(("error", f"{event.path} is not kept: {error}"))
+        if isinstance(event, ExportEvent):
+            self.failure = error
 
     def _store(self, event: FileEvent) -> None:
         path = (self._folder / event.path).resolve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from acamkd_core.spec import events as ev
 from server.db.session import write_session
@@ -61,7 +63,10 @@ class Reporter:
                 write_report(session, job_id=self._claim.job_id, attempt=self._claim.attempt, report=self._report)
             self._report, self._something = Report(), False
         self.uploads.run()
-        return more
+        for level, text in self.uploads.notes:
+            self._add_log(level, text)
+        self.uploads.notes.clear()
+        return more or self._something
 
     def last_log(self, count: int = 12) -> str:
         """The end of the child's own output, for a crash without a result."""
@@ -163,17 +168,23 @@ def write_run_file(folder: Path, content: str) -> None:
     aside.replace(folder / "run.json")
 
 
-def settle(reporter: Reporter, seconds: float) -> None:
+def settle(reporter: Reporter, seconds: float, *, hopeless: Callable[[], bool] = lambda: False) -> None:
     """Drain until the files hold nothing new: the child is gone, so this ends.
 
-    A database or store that is away is tried again for `seconds`; then its error is raised.
+    A database or store that is away is tried again for `seconds`. Then the database's error is raised, and files that
+    still wait are given up: an export among them makes the run fail. `hopeless` ends the patience at once.
     """
     deadline = time.monotonic() + seconds
     while True:
+        late = time.monotonic() > deadline or hopeless()
         try:
             if not reporter.drain() and not reporter.uploads.pending:
                 return
-        except OSError:
-            if time.monotonic() > deadline:
+        except (OSError, SQLAlchemyError):
+            if late:
                 raise
             time.sleep(0.5)
+        if reporter.uploads.pending:
+            if late:
+                reporter.uploads.give_up()
+            time.sleep(0.2)

@@ -29,7 +29,8 @@ log = structlog.get_logger("worker.supervisor")
 
 Intent = Literal["cancel", "pause", "release", "time_limit"]
 _CANCEL_GRACE = 5.0  # a cancelled run needs no checkpoint, only a chance to end its own helpers
-_SETTLE_SECONDS = 60.0
+_PATIENCE = 60.0  # with a database that refuses reports
+_SETTLE_SECONDS = 600.0  # with a store that is away when a run of hours has ended
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Supervisor:
         # The machine's own shutdown may have asked the child before we did.
         self.intent = self.intent or self._wanted(started)
         child.kill()  # helpers that outlived the child would still write into its folder
-        settle(reporter, _SETTLE_SECONDS)
+        settle(reporter, _SETTLE_SECONDS, hopeless=lambda: self.lease.lost or self.lease.cancel)
         ending = conclude(child, reporter, self.intent, self.claim)
         self._write_ending(ending)
 
@@ -147,7 +148,7 @@ class Supervisor:
             now = time.monotonic()
             self._failing_since = self._failing_since or now
             self._log.warning("report failed, trying again", error=str(error))
-            if now - self._failing_since > _SETTLE_SECONDS:
+            if now - self._failing_since > _PATIENCE:
                 raise
             self.lease.changed.wait(0.5)
 

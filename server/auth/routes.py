@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from acamkd_core.spec.api import ApiKeyInfo, Page
 from server.auth import service
+from server.bodies import Body
 from server.deps import Caller, ReadSession, WriteSession
 from server.errors import documented
 
 router = APIRouter(prefix="/keys", tags=["keys"], responses=documented(401, 422))
 
 
-class KeyCreate(BaseModel):
+class KeyCreate(Body):
     """A new key."""
 
-    model_config = ConfigDict(extra="forbid")
     name: str = Field(min_length=1, max_length=80, description="Who or what uses the key.")
 
 

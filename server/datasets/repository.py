@@ -47,6 +47,11 @@ def list_datasets(
     return rows[:limit], rows[limit - 1].id if len(rows) > limit else None, total
 
 
+def all_roots(session: Session) -> list[str]:
+    """Folders of all registrations, over all projects."""
+    return list(session.scalars(select(Dataset.root)))
+
+
 def delete(session: Session, *, dataset: Dataset) -> None:
     """Forgets a registration; files are not touched here."""
     session.delete(dataset)

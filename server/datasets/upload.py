@@ -43,7 +43,7 @@ async def receive(
     received = 0
     try:
         with path.open("xb") as file:
-            if declared.isdigit() and int(declared) > limit:
+            if declared.isascii() and declared.isdigit() and int(declared) > limit:
                 raise CoreError(
                     "upload.too_large", f"an upload has at most {limit} bytes", field="file", value=declared
                 )

@@ -25,7 +25,7 @@ def parse_positions(text: str) -> dict[str, int]:
     positions: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         job, _, number = part.rpartition(":")
-        if not job or not number.isdigit() or len(number) > 18:
+        if not job or not (number.isascii() and number.isdigit()) or len(number) > 18:
             raise CoreError("events.position", "a position is job:number, comma-separated", field="after", value=part)
         positions[job] = int(number)
     return positions

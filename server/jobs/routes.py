@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Response
 
 from acamkd_core.spec.api import JobDetail, JobState, JobSummary, Page, SubmitAnswer
-from server.deps import Caller, Config, ReadSession, WriteSession
+from server.deps import Caller, Config, ReadSession, SubmitSession, WriteSession
 from server.errors import documented
 from server.jobs import actions, service, submit
 from server.jobs.body import JOB_BODY, SubmittedSpec
@@ -25,7 +25,7 @@ Sort = Literal["created", "-created", "name", "-name"]
 )
 def submit_job(
     spec: SubmittedSpec,
-    session: WriteSession,
+    session: SubmitSession,
     caller: Caller,
     config: Config,
     response: Response,

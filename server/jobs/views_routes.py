@@ -16,6 +16,7 @@ from acamkd_core.spec.api import (
     PanelInfo,
     SubmitAnswer,
 )
+from server.bodies import MAX_INTEGER
 from server.deps import Caller, ReadSession
 from server.errors import documented
 from server.jobs import compare, metrics, views
@@ -47,7 +48,7 @@ def get_metrics(
     names: Names = None,
     x: Annotated[XAxis, Query(description="Horizontal axis.")] = "iteration",
     points: Points = 1000,
-    after: Annotated[int | None, Query(ge=0, description="Only points with a larger x.")] = None,
+    after: Annotated[int | None, Query(ge=0, le=MAX_INTEGER, description="Only points with a larger x.")] = None,
 ) -> MetricsAnswer:
     """Series of metrics, thinned to the points asked for without losing a spike."""
     return metrics.get_metrics(session=session, caller=caller, job=job, names=names, x=x, points=points, after=after)
@@ -58,7 +59,9 @@ def get_logs(
     job: str,
     session: ReadSession,
     caller: Caller,
-    after: Annotated[int, Query(ge=0, description="`next` of the answer before; 0 = from the start.")] = 0,
+    after: Annotated[
+        int, Query(ge=0, le=MAX_INTEGER, description="`next` of the answer before; 0 = from the start.")
+    ] = 0,
     tail: Annotated[int | None, Query(ge=1, le=5000, description="Only the last lines.")] = None,
     limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
 ) -> LogPage:
@@ -71,8 +74,8 @@ def list_panels(
     job: str,
     session: ReadSession,
     caller: Caller,
-    iteration: Annotated[int | None, Query(ge=0)] = None,
-    image: Annotated[int | None, Query(ge=0, description="Index in the validation split.")] = None,
+    iteration: Annotated[int | None, Query(ge=0, le=MAX_INTEGER)] = None,
+    image: Annotated[int | None, Query(ge=0, le=MAX_INTEGER, description="Index in the validation split.")] = None,
     kind: Annotated[str | None, Query(max_length=40)] = None,
 ) -> Page[PanelInfo]:
     """Pictures: predictions and masks over fixed validation images."""

@@ -59,7 +59,7 @@ def get(session: Session, *, project_id: str, ref: str) -> Model | None:
         return by_id if by_id.project_id == project_id else None
     name, _, wanted = ref.partition("@")
     query = select(Model).where(Model.project_id == project_id, Model.name == name)
-    if wanted.isdigit():
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 10:  # longer numbers fit no column
         query = query.where(Model.version == int(wanted))
     elif wanted:
         query = query.join(ModelAlias, ModelAlias.model_id == Model.id).where(ModelAlias.alias == wanted)

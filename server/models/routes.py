@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from acamkd_core.spec.api import ModelInfo, Page
+from server.bodies import MAX_INTEGER, Body
 from server.deps import Caller, ReadSession, WriteSession
 from server.errors import documented
 from server.models import service
@@ -16,11 +17,10 @@ router = APIRouter(prefix="/models", tags=["models"], responses=documented(401, 
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,39}$")]
 
 
-class AliasTarget(BaseModel):
+class AliasTarget(Body):
     """Which version an alias points at."""
 
-    model_config = ConfigDict(extra="forbid")
-    version: int = Field(ge=1, description="Version of the model.")
+    version: int = Field(ge=1, le=MAX_INTEGER, description="Version of the model.")
 
 
 @router.get("")

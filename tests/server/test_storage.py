@@ -20,6 +20,7 @@ from acamkd_core.spec.errors import CoreError
 from server.presign import Presigner
 from server.settings import Settings
 from server.storage import FRESH_SECONDS, RETIRED_SECONDS, Storage
+from tests import services
 from tests.services import S3
 
 BIG = 11 * 1024 * 1024 + 17  # several parts of a multipart upload
@@ -129,15 +130,8 @@ def test_left_overs_of_a_killed_upload_are_invisible_and_swept(tmp_path: Path) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("this system lets us mount no small tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with services.small_disk(tmp_path / "small", 4) as folder:
+        yield folder
 
 
 def test_a_full_disk_is_a_clear_error_and_harms_nothing(small_disk: Path, tmp_path: Path) -> None:

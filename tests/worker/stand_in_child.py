@@ -3,7 +3,8 @@
 Its "weights" are a chain of SHA-256 digests: step n needs step n-1, so a resume that loses, repeats or mixes steps
 ends with another digest. The spec's `notes` carry its habits as JSON: `pace` seconds a step, `slow` seconds within
 each checkpoint write and export, `stubborn` ignores SIGTERM, `fail` ends with a user error, `crash_at` exits at a step
-of the first attempt, `spawn` starts a grandchild in its own session, `hog` MiB to allocate.
+of the first attempt, `spawn` starts a grandchild in its own session, `hog` MiB to allocate,
+`weight` MiB of each checkpoint and export.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def train(say: Sayer, folder: pathlib.Path, run: dict, spec: dict, habits: dict)
         if habits.get("crash_at") == step and run["attempt"] == 1:
             os._exit(9)
         if stop or step % every == 0 or step == steps:
-            save(say, folder, step, state, slow)
+            save(say, folder, step, state, slow, habits.get("weight", 0.0))
         if stop:
             say("result", status="stopped", reason="stopped", iteration=step)
             return 3
@@ -88,7 +89,7 @@ def train(say: Sayer, folder: pathlib.Path, run: dict, spec: dict, habits: dict)
             )
             picture(folder / "panels" / f"{step}.png", step)
             say("panel", iteration=step, image=0, kind="prediction", path=f"panels/{step}.png")
-    export(say, folder, state, slow)
+    export(say, folder, state, slow, habits.get("weight", 0.0))
     say(
         "result",
         status="succeeded",
@@ -100,7 +101,7 @@ def train(say: Sayer, folder: pathlib.Path, run: dict, spec: dict, habits: dict)
     return 0
 
 
-def export(say: Sayer, folder: pathlib.Path, state: str, slow: float) -> None:
+def export(say: Sayer, folder: pathlib.Path, state: str, slow: float, weight: float) -> None:
     say("stage", stage="export")
     header = json.dumps(
         {"__metadata__": {"state": state}, "w": {"dtype": "U8", "shape": [32], "data_offsets": [0, 32]}}
@@ -109,7 +110,7 @@ def export(say: Sayer, folder: pathlib.Path, state: str, slow: float) -> None:
     for name, data, kind in (
         ("student.safetensors", body, "safetensors"),
         ("student.onnx", body[::-1], "onnx"),
-        ("bundle.zip", b"PK" + body, "zip"),
+        ("bundle.zip", b"PK" + body + b"x" * int(weight * 2**20), "zip"),
     ):
         write(folder / "exports" / name, data, slow)
         say("export", format=kind, path=f"exports/{name}", bytes=len(data), weights_digest=state if kind != "zip" else None,
@@ -134,9 +135,9 @@ def inspect(say: Sayer, folder: pathlib.Path) -> int:
     return 0
 
 
-def save(say: Sayer, folder: pathlib.Path, step: int, state: str, slow: float) -> None:
+def save(say: Sayer, folder: pathlib.Path, step: int, state: str, slow: float, weight: float) -> None:
     path = folder / "checkpoints" / f"step-{step:06d}.ckpt"
-    write(path, json.dumps({"iteration": step, "state": state}).encode(), slow)
+    write(path, json.dumps({"iteration": step, "state": state, "weight": "x" * int(weight * 2**20)}).encode(), slow)
     for old in sorted(path.parent.glob("*.ckpt"))[:-3]:
         old.unlink()
     say(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.serial
 
 
 def test_a_job_ends_with_its_result_files_series_and_model(bench: Bench) -> None:
-    bench.worker()
+    bench.worker(log_json="true")
     teacher = bench.submit(steps=30)
     spec = {"dataset": "scenes", "student": "mobile_deeplabv3", "teacher": "job:job-0", "distill": "logit"}
     student = bench.submit_spec(
@@ -45,6 +45,10 @@ def test_a_job_ends_with_its_result_files_series_and_model(bench: Bench) -> None
     assert (model.name, model.version, model.weights_digest) == ("job-0", 1, digest)
     (attempt,) = bench.attempts(teacher)
     assert (attempt.exit, attempt.counted, attempt.worker_name) == ("succeeded", False, "w")
+    lines = [json.loads(line) for line in (bench.folder / "w.log").read_text().splitlines()]
+    told = [(line["event"], line["attempt"], line["level"]) for line in lines if line.get("id") == teacher]
+    assert told == [("attempt begins", 1, "info"), ("attempt ends", 1, "info")]
+    assert all({"timestamp", "level", "logger"} <= set(line) for line in lines)
     # the student waited, got the teacher's file, and its chain shows that the bytes were the teacher's
     child = bench.wait(student, "succeeded")
     assert child.metrics["test/miou"] != job.metrics["test/miou"]

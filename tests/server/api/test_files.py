@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
 import struct
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,11 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from acamkd_core.spec.errors import CoreError
 from server.artifacts.download import disposition, parse_range
 from server.datasets import repository as datasets
+from server.datasets.leftovers import sweep_leftovers
+from server.datasets.unpack import Limits, members_at_most, unpack
 from server.db.base import DEFAULT_PROJECT, new_id
 from server.db.session import write_session
 from server.db.tables import Artifact, Dataset
@@ -50,6 +56,35 @@ def lying() -> bytes:
     content = packed({"images/a": b"\0" * 100_000}, compression=zipfile.ZIP_DEFLATED)
     at = content.index(b"PK\x01\x02")
     return content[: at + 24] + struct.pack("<I", 10) + content[at + 28 :]
+
+
+def long_directory(members: int, *, wide: bool = False, comment: bytes = b"") -> bytes:
+    """An archive that is nothing but a directory, with end records as writers of 32 and of 64 bits make them."""
+    entry = b"PK\x01\x02" + struct.pack("<6H3L5H2L", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    directory = entry * members
+    records = b""
+    if wide:
+        records = b"PK\x06\x06" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, members, members, len(directory), 0)
+        records += b"PK\x06\x07" + struct.pack("<LQL", 0, len(directory), 1)
+    size = 0xFFFFFFFF if wide else len(directory)
+    return directory + records + b"PK\x05\x06" + struct.pack("<4H2LH", 0, 0, 1, 1, size, 0, len(comment)) + comment
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_members_are_counted_before_any_is_made(wide: bool) -> None:
+    for members in (1, 70_000):
+        content = long_directory(members, wide=wide, comment=b"no end record: PK\x05\x06")
+        assert members_at_most(io.BytesIO(content)) == members
+        assert members_at_most(io.BytesIO(packed(GOOD))) == len(GOOD)
+    assert members_at_most(io.BytesIO(b"PK\x05\x06")) == 0
+    limits = Limits(files=1000, unpacked_bytes=10**9, ratio=100)
+    source = io.BytesIO(long_directory(70_000, wide=wide))
+    tracemalloc.start()
+    with pytest.raises(CoreError, match="more than 1000 members"):
+        unpack(source, Path("never"), packed=1, limits=limits)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * 2**20, "a chunk or two, not 70,000 objects"
 
 
 def upload(world: World, content: bytes, name: str = "up", **headers: str) -> Any:
@@ -135,6 +170,20 @@ def test_an_upload_whose_commit_fails_leaves_nothing(world: World) -> None:
         event.remove(Session, "before_commit", fail)
     assert answer.status_code == 503
     assert left_behind(world) == []
+
+
+def test_what_a_killed_server_left_of_uploads_is_swept_and_nothing_else(world: World) -> None:
+    kept = Path(upload(world, packed(GOOD)).json()["root"]).parent
+    folder = kept.parent
+    (folder / f"half-{new_id()}" / "images").mkdir(parents=True)
+    (folder / f".incoming-{new_id()}.zip").write_bytes(b"PK")
+    (folder / "an-operator-s-own").mkdir()
+    sweep = lambda: sweep_leftovers(world.context.engine, folder)
+    assert sweep() == [], "they may still be coming in"
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - 25 * 3600,) * 2)
+    assert [name.partition("-")[0] for name in sweep()] == [".incoming", "half"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([kept.name, "an-operator-s-own"])
 
 
 def test_datasets_by_path_and_what_jobs_may_do_with_them(world: World) -> None:

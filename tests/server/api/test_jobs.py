@@ -77,6 +77,12 @@ def test_yaml_and_json_make_the_same_job(world: World) -> None:
     assert total(world) == 0  # a dry run keeps nothing
 
 
+def test_a_dry_run_waits_for_no_writer(world: World) -> None:
+    with write_session(world.context.engine) as session:
+        repository.names_taken(session, project_id=DEFAULT_PROJECT, names=["x"])  # the writer's lock is taken
+        assert world.client.post(f"{JOBS}?dry_run=true", json=SPEC).status_code == 200
+
+
 def test_bodies_that_cannot_be_read(world: World) -> None:
     post = lambda body, kind: world.client.post(JOBS, content=body, headers={"content-type": kind})
     twice = post("seed: 1\nseed: 2\n", "application/yaml")
