@@ -45,7 +45,7 @@ from server.storage import Storage
 from server.workers.routes import router as workers
 
 DASHBOARD = Path(__file__).resolve().parent.parent / "frontend" / "dist"
-TIDY_SECONDS = 6 * 3600.0
+START_SECONDS, TIDY_SECONDS = 2.0, 6 * 3600.0
 log = structlog.get_logger("server.app")
 DESCRIPTION = "Distillation as a service: submit a job, watch it, download a light model."
 
@@ -96,7 +96,9 @@ def end_streams_on_signals(broadcaster: Broadcaster) -> None:
 
 
 async def _tidy(context: Context) -> None:
-    """Looks after the uploads folder for as long as the server runs."""
+    """What need not be done before the first answer; then looks after the uploads folder."""
+    await asyncio.sleep(START_SECONDS)
+    await asyncio.to_thread(context.wakeups.warm_up)
     while True:
         try:
             await asyncio.to_thread(sweep_leftovers, context.engine, context.settings.uploads_dir)

@@ -17,7 +17,6 @@ from datetime import timedelta
 import structlog
 from fastapi.sse import ServerSentEvent
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from acamkd_core.spec.api import TERMINAL_STATES, StreamEvent
 from acamkd_core.spec.errors import CoreError
@@ -194,8 +193,8 @@ class Broadcaster:
             for project_id in projects:
                 try:
                     events = await asyncio.to_thread(self._news, project_id)
-                except SQLAlchemyError as error:
-                    log.warning("event_tail_failed", error=str(error))
+                except Exception as error:  # whatever it is: without this task every stream would fall silent
+                    log.warning("event_tail_failed", project=project_id, error=repr(error))
                     continue
                 for event in events:
                     for subscription in list(self.subscriptions):

@@ -46,8 +46,15 @@ class Bench:
     """Settings of one fleet, and what runs of it."""
 
     def __init__(
-        self, folder: Path, *, database: str = "", child: list[str] | None = None, broker: bool = True
+        self,
+        folder: Path,
+        *,
+        database: str = "",
+        child: list[str] | None = None,
+        broker: bool = True,
+        fast: bool = True,
     ) -> None:
+        """`fast` shortens the intervals of production, which take half a minute to miss a worker."""
         self.folder = folder
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ACAMKD_")},
@@ -55,7 +62,7 @@ class Bench:
             "ACAMKD_DEVICES": "cpu",
             "ACAMKD_THREADS": "1",
             "ACAMKD_CHILD_COMMAND": json.dumps(child or STAND_IN),
-            **{f"ACAMKD_{name}": value for name, value in FAST.items()},
+            **({f"ACAMKD_{name}": value for name, value in FAST.items()} if fast else {}),
         }
         url = database or f"sqlite:///{folder / 'data' / 'acamkd.db'}"
         self.environment["ACAMKD_DATABASE_URL"] = url
@@ -74,7 +81,7 @@ class Bench:
         self.broker, self.broker_url = made
         self.environment["ACAMKD_BROKER_URL"] = self.broker_url
         self.broker.start()
-        until(self.broker_answers, 10)
+        until(self.broker_answers, 60)
 
     def broker_answers(self) -> bool:
         try:
@@ -158,7 +165,7 @@ class Bench:
         with read_session(self.engine) as session:
             return list(session.scalars(select(Model).where(Model.job_id == job_id)))
 
-    def wait(self, job_id: str, *states: str, seconds: float = 60) -> Job:
+    def wait(self, job_id: str, *states: str, seconds: float = 180) -> Job:
         wanted = states or ("succeeded", "failed", "cancelled")
         with contextlib.suppress(TimeoutError):
             until(lambda: self.job(job_id).state in wanted or self._crashed(), seconds)
@@ -170,7 +177,7 @@ class Bench:
         """A worker that ended by itself and in error: no use in waiting."""
         return any((process.poll() or 0) > 0 for process in self.workers)
 
-    def wait_step(self, job_id: str, step: int, seconds: float = 60) -> None:
+    def wait_step(self, job_id: str, step: int, seconds: float = 180) -> None:
         """Until the database has heard of a training step."""
         until(lambda: any(at >= step for _, at in self.series(job_id)), seconds)
 
@@ -202,7 +209,7 @@ class Bench:
             return True
 
     def child_pid(self, job_id: str) -> int:
-        until(lambda: bool(self.attempts(job_id)) and self.attempts(job_id)[-1].pid is not None, 20)
+        until(lambda: bool(self.attempts(job_id)) and self.attempts(job_id)[-1].pid is not None, 120)
         return int(self.attempts(job_id)[-1].pid or 0)
 
     def log(self) -> str:
@@ -223,13 +230,13 @@ class Bench:
         self.engine.dispose()
 
 
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait for something to come true; TimeoutError when it does not."""
+def until(condition: Callable[[], bool], seconds: float, look: float = 0.05) -> None:
+    """Wait for something to come true; TimeoutError when it does not. Patience is free: what holds is not waited for."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s")
-        time.sleep(0.05)
+        time.sleep(look)
 
 
 def stand_in_digest(steps: int, seed: int = 0) -> str:

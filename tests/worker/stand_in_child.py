@@ -4,7 +4,7 @@ Its "weights" are a chain of SHA-256 digests: step n needs step n-1, so a resume
 ends with another digest. The spec's `notes` carry its habits as JSON: `pace` seconds a step, `slow` seconds within
 each checkpoint write and export, `stubborn` ignores SIGTERM, `fail` ends with a user error, `crash_at` exits at a step
 of the first attempt, `spawn` starts a grandchild in its own session, `hog` MiB to allocate,
-`weight` MiB of each checkpoint and export.
+`weight` MiB of each checkpoint and export, `helper` starts a process without which it cannot go on (a loader's part).
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ def train(say: Sayer, folder: pathlib.Path, run: dict, spec: dict, habits: dict)
         error = {"code": "dataset.empty", "message": "the training split has no images", "field": "dataset"}
         say("result", status="failed", reason="spec_or_data", error=error)
         return 1
+    helper = None
+    if habits.get("helper"):
+        helper = subprocess.Popen([sys.executable, "-c", "import os\nwhile os.read(0, 1): pass"], stdin=subprocess.PIPE)
     if habits.get("hog"):
         hog = [bytearray(os.urandom(1 << 20)) for _ in range(habits["hog"])]
         print(len(hog), flush=True)
@@ -67,6 +70,10 @@ def train(say: Sayer, folder: pathlib.Path, run: dict, spec: dict, habits: dict)
         time.sleep(pace)
         state = hashlib.sha256(f"{state}{step}".encode()).hexdigest()
         say("metrics", iteration=step, values={"loss/total": int(state[:6], 16) / 1e6, "lr": 1.0 / step})
+        if helper is not None and helper.poll() is not None:
+            error = {"code": "data.loader_killed", "message": "a loader process was killed"}
+            say("result", status="failed", reason="bug", error=error, iteration=step)
+            return 1
         if habits.get("crash_at") == step and run["attempt"] == 1:
             os._exit(9)
         if stop or step % every == 0 or step == steps:

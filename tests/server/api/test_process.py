@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.server.api.conftest import World
@@ -25,6 +27,16 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def assert_soon(server: psutil.Process) -> None:
+    """The first answer costs little more than the libraries behind it: 1.4 times on the machine where this was written,
+    where that is 1.3 s. Processor time, because a test must not depend on what else the machine does."""
+    used = sum(server.cpu_times()[:2])
+    before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    libraries = "import fastapi, uvicorn, sqlalchemy.orm, pydantic_settings, httpx"
+    subprocess.run([sys.executable, "-c", libraries], check=True, timeout=120)
+    assert used < 2.5 * (sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before)
 
 
 @pytest.mark.serial
@@ -47,6 +59,7 @@ def test_it_answers_soon_and_stops_at_once_with_open_streams(world: World) -> No
                     break
             except httpx.TransportError:
                 time.sleep(0.05)
+        assert_soon(psutil.Process(process.pid))
         with httpx.stream("GET", f"{url}/api/v1/events?jobs=open", timeout=20) as response:
             lines = response.iter_lines()
             assert any(line.startswith("data:") for line in lines)
@@ -54,7 +67,7 @@ def test_it_answers_soon_and_stops_at_once_with_open_streams(world: World) -> No
             process.send_signal(signal.SIGTERM)
             list(lines)  # the stream ends in order, not by a broken connection
             process.wait(20)
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 15  # uvicorn's own patience with open streams has no end
     finally:
         process.kill()
         process.wait()

@@ -167,6 +167,41 @@ def test_a_hundred_streams_and_rest_still_answers(world: World, address: str) ->
     asyncio.run(story())
 
 
+def test_a_quiet_stream_sends_comments(world: World, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies drop what is silent, and clients tell a dead connection by it (FastAPI's interval is 15 s)."""
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.2)
+    make_job(world.context.engine, name="quiet")
+    with httpx.stream("GET", f"{address}/api/v1/events?jobs=quiet", timeout=20) as response:
+        heard = []
+        for line in response.iter_lines():
+            heard.append(line)
+            if heard.count(": ping") == 3:
+                break
+        assert sum(line.startswith("data:") for line in heard) == 1  # where the job stands, and nothing else
+    assert world.context.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_streams_go_on_after_a_look_that_failed(world: World, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_job(world.context.engine, name="a")
+    look, failures = world.context.broadcaster._news, []
+
+    def news(project_id: str) -> Any:
+        if len(failures) < 3:
+            failures.append(project_id)
+            raise RuntimeError("a bug in one look")
+        return look(project_id)
+
+    async def story() -> None:
+        async with httpx.AsyncClient(base_url=address) as client, stream(client, "jobs=a") as following:
+            await following()
+            monkeypatch.setattr(world.context.broadcaster, "_news", news)
+            say(world, "a", "evaluation")
+            assert (await following())[1]["seq"] == 2
+            assert len(failures) == 3
+
+    asyncio.run(story())
+
+
 def test_shutting_down_ends_open_streams(world: World, address: str) -> None:
     make_job(world.context.engine, name="open")
 
