@@ -35,7 +35,8 @@ class _Seen:
 
 
 # Code -> (severity, sentence with {count} and {detail}, hint). An error is what loading a sample would fail on;
-# what makes results doubtful is a warning, as the owner of the data may have reasons.
+# what makes results doubtful is a warning, as the owner of the data may have reasons. A split that is to be scored and
+# has no labelled pixel is an error too: every student would score 0 on it.
 _KINDS: dict[str, tuple[Severity, str, str | None]] = {
     "dataset.unreadable": ("error", "{count} files cannot be read ({detail})", "replace or remove them"),
     "dataset.empty_file": (
@@ -43,6 +44,7 @@ _KINDS: dict[str, tuple[Severity, str, str | None]] = {
         "{count} files are empty",
         "copy them again: an interrupted copy leaves such files",
     ),
+    "dataset.image_mode": ("error", "{count} images have more than 8 bits a channel", "convert them to 8 bits"),
     "dataset.mask_mode": ("error", "{count} masks are neither 8-bit ids, palette nor RGB", "save them as 8-bit PNG"),
     "dataset.missing_mask": ("error", "{count} images have no mask", "add masks/<split>/<same name>.png"),
     "dataset.size_mismatch": ("error", "{count} masks have another size than their image ({detail})", None),
@@ -59,6 +61,7 @@ _KINDS: dict[str, tuple[Severity, str, str | None]] = {
         "remove them from one of the splits",
     ),
     "dataset.class_without_pixels": ("warning", "{count} classes have no pixel: {detail}", None),
+    "dataset.nothing_to_score": ("error", "the split has no labelled pixel", "label some of its images"),
     "dataset.class_never_trained": (
         "warning",
         "{count} classes are scored but have no training pixel: {detail}",
@@ -114,7 +117,8 @@ def _look(dataset: MaskFolder, role: str, item: Item) -> _Seen:
         entry.digest = hashlib.sha256(item.image.read_bytes()).hexdigest()
         entry.size = _shape(read_image(item.image))
     except (CoreError, OSError) as error:
-        entry.problems.append(("dataset.unreadable", str(error)))
+        code = error.code if isinstance(error, CoreError) else "dataset.unreadable"
+        entry.problems.append((code, str(error)))
     if item.label is None:
         if role != "unlabelled":
             entry.problems.append(("dataset.missing_mask", ""))
@@ -191,7 +195,9 @@ def _class_findings(dataset: MaskFolder, classes: list[ClassSummary]) -> list[Fi
         if role == "unlabelled":
             continue
         absent = [c.name for c in classes if c.pixels.get(role, 0) == 0]
-        if absent:
+        if len(absent) == len(classes) and role != "train":
+            findings.append(_finding("dataset.nothing_to_score", role, len(absent), [], ""))
+        elif absent:
             findings.append(_finding("dataset.class_without_pixels", role, len(absent), [], ", ".join(absent)))
     scored = [c.name for c in classes if not c.pixels.get("train", 0) and any(c.pixels.values())]
     if scored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -136,7 +137,7 @@ class MaskFolder:
                 field=f"dataset.splits.{role}",
                 value=folder,
             )
-        files = sorted(p for p in where.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        files = sorted(p for p in where.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and _is_shown(p, where))
         if not files:
             raise CoreError(
                 "dataset.empty_split",
@@ -155,6 +156,7 @@ class MaskFolder:
                     value=self.relative(file),
                 )
             seen[label] = file
+            _check_name(self.relative(file))
             check_inside(file, self._roots, self.relative(file))
             has_label = role != "unlabelled" and label.is_file()
             if has_label:
@@ -179,6 +181,22 @@ class MaskFolder:
                 label = f"{item.label.stat().st_size}" if item.label else "-"
                 lines.append(f"{role} {self.relative(item.image)} {item.image.stat().st_size} {label}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def _is_shown(path: Path, folder: Path) -> bool:
+    """A file that a user put there: not `._00.png` (macOS), nor anything in `.ipynb_checkpoints`."""
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _check_name(name: str) -> None:
+    """Refuses names that are no Unicode text: they could be shown nowhere, and sent nowhere."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "replace")
+        raise CoreError(
+            "dataset.file_name", f"the name of {shown} is not UTF-8", hint="rename the file", value=shown
+        ) from None
 
 
 def _ignore_id(spec: MaskFolderDataset, declared: int | None, classes: list[ClassInfo]) -> int:

@@ -12,6 +12,8 @@ from acamkd_core.spec.errors import CoreError
 
 MAX_PIXELS = 100_000_000  # a picture larger than this is a mistake or an attack
 UNKNOWN_COLOR = 256  # raw id of an RGB mask pixel whose colour no class has
+# Told by content, whatever a file is called. Pillow knows many more, some of which start other programs (EPS).
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 
 
 def unreadable(path: Path, error: Exception | str) -> CoreError:
@@ -20,14 +22,28 @@ def unreadable(path: Path, error: Exception | str) -> CoreError:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as HxWx3 uint8 RGB. Raises CoreError(`dataset.unreadable`)."""
-    return np.asarray(_decode(path).convert("RGB"))
+    """An image file as HxWx3 uint8 RGB; grey becomes three equal channels, an alpha channel is left out.
+
+    Raises:
+        CoreError: `dataset.unreadable`, or `dataset.image_mode` for more than 8 bits a channel: Pillow would cut all that
+            is above 255 to white.
+    """
+    picture = _decode(path)
+    if picture.mode[0] in "IF":
+        raise CoreError(
+            "dataset.image_mode",
+            f"image {path.name} has mode {picture.mode}; 8 bits a channel are read",
+            hint="convert it: which values become black and white is a decision about your data",
+            value=str(path),
+        )
+    return np.asarray(picture.convert("RGB"))
 
 
 def read_ids(path: Path, classes: list[ClassInfo], ignore_id: int) -> np.ndarray:
     """A mask file as HxW uint16 raw ids; `UNKNOWN_COLOR` where an RGB mask has a colour that no class has.
 
-    Grey masks (L) hold ids, palette masks (P) hold ids as palette indexes, RGB masks hold the classes' colours
+    Grey masks (L) hold ids, palette masks (P) hold ids as palette indexes, masks of one bit the ids 0 and 1, RGB masks
+    hold the classes' colours
     (black and white mean `ignore_id` unless a class uses them).
 
     Raises:
@@ -35,7 +51,7 @@ def read_ids(path: Path, classes: list[ClassInfo], ignore_id: int) -> np.ndarray
     """
     picture = _decode(path)
     if picture.mode in ("L", "P", "1"):
-        return np.asarray(picture.convert("L") if picture.mode == "1" else picture).astype(np.uint16)
+        return np.asarray(picture).astype(np.uint16)
     if picture.mode in ("RGB", "RGBA"):
         return _ids_from_colors(np.asarray(picture.convert("RGB")), classes, ignore_id)
     raise CoreError(
@@ -62,7 +78,7 @@ def train_ids(classes: list[ClassInfo], ignore_id: int) -> tuple[np.ndarray, int
 
 def _decode(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise unreadable(path, f"{picture.width}x{picture.height} pixels are too many")
             picture.load()

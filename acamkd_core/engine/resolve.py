@@ -76,6 +76,9 @@ def resolve(
     Args:
         size: height and width of the dataset's images.
         batches_per_epoch: full batches in one pass over the training split.
+
+    Raises:
+        CoreError: `schedule.warmup` when the warm-up is as long as the run.
     """
     data = spec.model_dump()
     automatic: dict[str, Any] = {}
@@ -90,15 +93,23 @@ def resolve(
     if data["schedule"]["iterations"] is None:
         fill("schedule.epochs", DEFAULT_EPOCHS)
     total = data["schedule"]["iterations"] or data["schedule"]["epochs"] * batches_per_epoch
+    if data["schedule"]["warmup_iterations"] >= total:
+        raise CoreError(
+            "schedule.warmup",
+            f"a warm-up of {data['schedule']['warmup_iterations']} iterations leaves nothing of {total}",
+            hint="a shorter warm-up, or more epochs",
+            field="schedule.warmup_iterations",
+            value=data["schedule"]["warmup_iterations"],
+        )
     fill("evaluation.every", max(1, total // 10))
     fill("checkpoint.every", data["evaluation"]["every"])
     if data["dataset"]["splits"]["test"] is None and "test" in dataset.splits():
         data["dataset"]["splits"]["test"] = automatic["dataset.splits.test"] = "test"
     for number, term in enumerate(data["distill"]):
-        if "masks" in term and term["masks"] is None:
-            term["masks"] = automatic[f"distill.{number}.masks"] = (
-                len(dataset.classes) if tuple(term["at"]) == ("logits",) else 6
-            )
+        # Where both kinds of level are named, the method chooses level by level: no single number would say it.
+        on_scores = {level == "logits" for level in term["at"]}
+        if "masks" in term and term["masks"] is None and len(on_scores) == 1:
+            term["masks"] = automatic[f"distill.{number}.masks"] = len(dataset.classes) if on_scores == {True} else 6
         if term["method"] == "maskd":
             wanted = {"tokens": 8 if tuple(term["at"]) == ("logits",) else 6, "token_iterations": max(1, total // 4)}
             for name, value in wanted.items():

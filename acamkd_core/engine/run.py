@@ -110,7 +110,20 @@ def run_job(
 def _device(name: str, spec: JobSpec) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if spec.resources.gpus > 0 and name == "cpu":
+    try:
+        chosen = torch.device(name)
+    except RuntimeError:
+        raise CoreError(
+            "device.unknown", f"there is no device {name!r}", hint="auto, cpu, cuda or cuda:<n>", value=name
+        ) from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise CoreError(
+            "device.no_gpu",
+            f"{name} is asked for, and this machine has {torch.cuda.device_count()} GPUs that PyTorch can use",
+            hint="use cpu, or a PyTorch build for your GPU",
+            value=name,
+        )
+    if spec.resources.gpus > 0 and chosen.type == "cpu":
         raise CoreError(
             "device.no_gpu",
             "the job asks for a GPU and this machine has none",
@@ -125,11 +138,11 @@ def _device(name: str, spec: JobSpec) -> torch.device:
             field="resources.gpus",
             value=spec.resources.gpus,
         )
-    if spec.train.precision == "fp16" and name == "cpu":
+    if spec.train.precision == "fp16" and chosen.type == "cpu":
         raise CoreError(
             "precision.fp16_on_cpu", "fp16 needs a GPU", hint="use fp32 or bf16", field="train.precision", value="fp16"
         )
-    return torch.device(name)
+    return chosen
 
 
 def _follow_lifeline() -> None:

@@ -47,8 +47,7 @@ def read_mask(path: Path, mask: dict[str, Any], size: tuple[int, int]) -> np.nda
             for (red, green, blue), position in mask["colors"]:
                 target[(rgb == (red, green, blue)).all(axis=-1)] = position
         else:
-            raw = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
-            target = class_table(mask)[raw]
+            target = class_table(mask)[np.asarray(picture).astype(np.uint8)]  # one bit: the ids 0 and 1
     if target.shape != size:
         moved = Image.fromarray(target.astype(np.int32)).resize(size[::-1], Image.Resampling.NEAREST)
         target = np.asarray(moved).astype(np.int64)

@@ -90,7 +90,11 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
     """
     try:
         with Image.open(path) as picture:
+            if picture.mode[0] in "IF":
+                raise ModelFileError(f"{path} has more than 8 bits a channel ({picture.mode}); convert it first")
             return np.asarray((ImageOps.exif_transpose(picture) if upright else picture).convert("RGB"))
+    except ModelFileError:
+        raise
     except FileNotFoundError:
         raise ModelFileError(f"there is no file {path}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -24,5 +24,11 @@ def build_model(arch: Arch, *, num_classes: int, preprocess: Preprocess | None =
         CoreError: `model.classes` for fewer than two classes.
     """
     if num_classes < 2:
-        raise CoreError("model.classes", "a network needs at least two classes", value=num_classes)
+        raise CoreError(
+            "model.classes",
+            f"a network tells classes apart, and the dataset has {num_classes}",
+            hint="name what is not your class as a class of its own (background) instead of ignoring it",
+            field="dataset",
+            value=num_classes,
+        )
     return FAMILIES[type(arch)](arch, num_classes=num_classes, preprocess=preprocess or Preprocess())

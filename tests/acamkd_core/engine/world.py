@@ -1,0 +1,74 @@
+"""A small real world for whole runs: generated scenes, a teacher trained for a moment, jobs on both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acamkd_core.engine.parts import Run
+from acamkd_core.engine.result import JobResult
+from acamkd_core.engine.run import run_job
+from acamkd_core.spec.events import MetricsEvent
+from acamkd_core.spec.job import parse_job
+
+SCENES = {"format": "scenes", "train_images": 12, "val_images": 4, "test_images": 2, "size": [48, 64]}
+NET = {"family": "deeplabv3", "width": 0.35, "aspp_channels": 16}
+BASE: dict[str, Any] = {
+    "dataset": SCENES,
+    "student": {"arch": NET},
+    "augment": {"scale": [0.5, 2.0], "colour": 0.3},
+    "schedule": {"iterations": 8},
+    "batch": {"global_size": 4},
+    "evaluation": {"every": 4, "panels": 0},
+    "exports": [],
+}
+
+
+@dataclass
+class World:
+    """Where generated data and the teacher lie."""
+
+    folder: Path
+    teacher: Path
+
+    def taught(self, **expect: float) -> dict[str, Any]:
+        """The teacher as a spec says it. It learnt next to nothing, which has to be said, or no run would take it."""
+        return {"weights": str(self.teacher), "expect": {"miou": 10.0, "tolerance": 100.0} | expect}
+
+
+def go(
+    folder: Path,
+    cache: Path,
+    *,
+    resume: Path | None = None,
+    stop: Callable[[list[Any]], bool] = lambda events: False,
+    device: str = "cpu",
+    **changes: Any,
+) -> tuple[JobResult, list[Any]]:
+    """`run_job` on `BASE` with changes; the events it emitted. `stop` sees them each time that the run asks."""
+    events: list[Any] = []
+    result = run_job(
+        parse_job(BASE | changes),
+        paths=Run(folder=folder, cache=cache, resume=resume, attempt=2 if resume else 1),
+        emit=events.append,
+        should_stop=lambda: stop(events),
+        device=device,
+    )
+    return result, events
+
+
+def kinds(events: list[Any], kind: str) -> list[Any]:
+    return [event for event in events if event.type == kind]
+
+
+def points(events: list[Any]) -> dict[tuple[int, str], float | None]:
+    """Metric points, wall-clock figures left out."""
+    return {
+        (event.iteration, name): value
+        for event in events
+        if isinstance(event, MetricsEvent)
+        for name, value in event.values.items()
+        if not name.startswith("time/")
+    }
