@@ -1,4 +1,4 @@
-"""Which methods need what a task may not have: known before anything is built, so that a job is refused at submit."""
+"""Which terms make no sense for a task: known before anything is built, so that a job is refused at submit."""
 
 from __future__ import annotations
 
@@ -18,5 +18,13 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
             hint="maskd and acam find positions without boxes; mgd, pkd and cwd need none",
             field="method",
             value=term.method,
+        )
+    if term.method == "logit" and set(term.at) != {"logits"}:
+        return ErrorInfo(
+            code="distill.level",
+            message="logit distillation compares logits only",
+            hint="cwd, pkd, mgd and feature_mse compare features",
+            field="at",
+            value=", ".join(term.at),
         )
     return None

@@ -205,8 +205,6 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
             checked.refuse("distill.no_masks", "spatial and channel masks are both off", f"{path}.spatial")
         if term.masks == 1 and term.diversity_weight > 0:
             checked.note("distill.no_effect", "one mask has no pair: the diversity term is zero", f"{path}.masks")
-    if term.method == "logit" and set(term.at) != {"logits"}:
-        checked.refuse("distill.level", "logit distillation compares logits only", f"{path}.at", value=list(term.at))
     if term.method == "feature_mse_matched":
         _check_ratio(term.ratio, term.ratio_from, f"{path}.ratio_from", scope, checked)
 

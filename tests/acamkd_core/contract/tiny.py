@@ -1,0 +1,68 @@
+"""The smallest real networks of every family, with a batch of their task. A new family needs one entry in NETWORKS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from acamkd_core.datasets.base import ClassInfo
+from acamkd_core.models.base import TaskModel
+from acamkd_core.models.catalog import build_catalog
+from acamkd_core.models.registry import build_model
+from acamkd_core.spec.models import Arch
+from acamkd_core.tasks.base import Task
+from acamkd_core.tasks.segmentation import SegmentationTask
+
+ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
+CLASSES, SIZE, IMAGES = 4, 64, 2
+
+# Student and teacher differ in every width and in the output stride, so that alignment has something to do.
+NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "deeplabv3": (
+        {"width": 0.35, "output_stride": 16, "aspp_channels": 16, "aspp_rates": (2,)},
+        {"backbone": "resnet18", "output_stride": 8, "aspp_channels": 24, "aspp_rates": (2,)},
+    ),
+    "mobile_deeplabv3": ({"width": 0.35, "output_stride": 16}, {"width": 0.5, "output_stride": 8}),
+}
+
+
+@dataclass
+class Tiny:
+    """A student in training mode, a frozen teacher, and one batch with targets."""
+
+    task: Task
+    task_name: str
+    student: TaskModel
+    teacher: TaskModel
+    images: Tensor
+    targets: Any
+
+
+@lru_cache(maxsize=1)
+def tasks_of() -> dict[str, str]:
+    """Family to the task that it serves, of every registered family."""
+    return {family.name: family.tasks[0] for family in build_catalog().families}
+
+
+def tiny(family: str) -> Tiny:
+    """A fresh pair of networks; the same every time."""
+    assert family in NETWORKS, f"add the smallest networks of {family} to NETWORKS in {__name__}"
+    torch.manual_seed(0)
+    student, teacher = (
+        build_model(ARCH.validate_python({"family": family, **fields}), num_classes=CLASSES)
+        for fields in NETWORKS[family]
+    )
+    images = torch.rand(IMAGES, 3, SIZE, SIZE)
+    task, targets = _batch(tasks_of()[family])
+    return Tiny(task, tasks_of()[family], student.train(), teacher.eval().requires_grad_(False), images, targets)
+
+
+def _batch(task: str) -> tuple[Task, Any]:
+    assert task == "semantic_segmentation", f"add a batch of {task} to _batch in {__name__}"
+    classes = [ClassInfo(id=number, name=f"class {number}", color=(number, 0, 0)) for number in range(CLASSES)]
+    return SegmentationTask(classes, 255), torch.randint(0, CLASSES, (IMAGES, SIZE, SIZE), dtype=torch.uint8)
