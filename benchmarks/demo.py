@@ -36,9 +36,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default=None)
     parser.add_argument("--results", type=Path, default=Path("docs/results/demo"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     options = parser.parse_args()
     study = Study(options.results, Client(options.url), {"name": "scenes", "versions": {"torch": torch.__version__}})
-    for seed in SEEDS:
+    for seed in options.seeds:
         for trial in trials(seed):
             study.do(trial)
 
