@@ -81,6 +81,9 @@ class Preparation:
                 terms = self._step(next(batches), position)
                 position.prepared += 1
                 clock.spent()
+                # Iteration 0, and no rate yet: it says that the run is alive, and what the stage costs.
+                if (event := clock.progress(position.iteration, self.parts.batches_per_epoch)) is not None:
+                    emit(event)
                 if position.prepared % max(1, self.iterations // LINES) == 0:
                     told = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
                     emit(LogEvent(message=f"{names}: preparing {position.prepared}/{self.iterations}: {told}"))

@@ -212,7 +212,8 @@ def reap(session: Session, *, lease: Lease) -> str | None:
 def _lose(session: Session, job: Job, reason: str, error: ErrorInfo | None) -> str:
     attempt = _attempt(session, job.id, job.attempt)
     reached = attempt.last_checkpoint
-    attempt.counted = reached is None or reached <= (attempt.resumed_from or 0)
+    # Checkpoints of iteration 0 are those of a method's stage before it: each is newer than the one resumed from.
+    attempt.counted = reached is None or (reached > 0 and reached <= (attempt.resumed_from or 0))
     session.flush()
     counted = select(func.count()).select_from(Attempt).where(Attempt.job_id == job.id, Attempt.counted)
     if job.cancel_requested:

@@ -173,6 +173,20 @@ def test_only_ends_without_a_newer_checkpoint_count(engine: Engine) -> None:
         assert [one.counted for one in list_attempts(session, job_id=job.id)] == [False] * 4 + [True] * 2
 
 
+def test_progress_before_iteration_0_is_progress(engine: Engine) -> None:
+    """A method's stage before distillation writes its checkpoints at iteration 0, each over the one before."""
+    job = make_job(engine, max_attempts=2)
+    for round_ in range(3):
+        claim = claimed(engine)
+        assert claim.checkpoint_iteration == (0 if round_ else None)
+        commit_checkpoint(engine, claim, 0)
+        assert lose(engine, claim) == "queued"
+    assert lose(engine, claimed(engine)) == "queued"
+    assert lose(engine, claimed(engine)) == "failed"
+    with read_session(engine) as session:
+        assert [one.counted for one in list_attempts(session, job_id=job.id)] == [False] * 3 + [True] * 2
+
+
 def test_a_resume_starts_from_the_newest_committed_checkpoint_and_old_ones_retire(engine: Engine) -> None:
     job = make_job(engine)
     claim = claimed(engine)
