@@ -23,7 +23,7 @@ from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import load_weights
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.fit import misfit_of
+from acamkd_core.spec.fit import far_levels, misfit_of
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec
@@ -204,7 +204,7 @@ def pair_levels(term: MethodTerm, student: TaskModel, teacher: TaskModel, field_
     """The levels that a term compares.
 
     Raises:
-        CoreError: `level.unknown`, with the levels that exist.
+        CoreError: `level.unknown`, with the levels that exist; `distill.far_levels`.
     """
     names = term.teacher_at or term.at
     if len(names) != len(term.at):
@@ -223,6 +223,9 @@ def pair_levels(term: MethodTerm, student: TaskModel, teacher: TaskModel, field_
                 field=f"{field_name}.{key}",
                 value=name,
             )
+    strides = [{name: level.stride for name, level in model.levels.items()} for model in (student, teacher)]
+    if (far := far_levels(term, *strides)) is not None:
+        raise CoreError(far.code, far.message, hint=far.hint, field=f"{field_name}.{far.field}", value=far.value)
     return [LevelPair(s, t, student.levels[s], teacher.levels[t]) for s, t in zip(term.at, names, strict=True)]
 
 

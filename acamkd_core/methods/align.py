@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from acamkd_core.methods.base import LevelPair, StepContext
 from acamkd_core.spec.errors import CoreError
-
-MAX_RESIZE = 4.0
+from acamkd_core.spec.fit import MAX_RESIZE
 
 
 def constant(tensor: Tensor) -> Tensor:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
 
 NEEDS_BOXES = frozenset({"fgd"})
 HAVE_BOXES = frozenset({"detection"})
+
+MAX_RESIZE = 4.0
+"""Largest factor between the two maps of a pair; beyond it they are two different levels."""
 
 
 def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
@@ -27,4 +32,30 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
             field="at",
             value=", ".join(term.at),
         )
+    return None
+
+
+def far_levels(term: MethodTerm, student: Mapping[str, int], teacher: Mapping[str, int]) -> ErrorInfo | None:
+    """The first pair whose strides differ too much, as a problem with its `field` inside the term; None when all fit.
+
+    Args:
+        term: one entry of `distill`; pairs with a level that one side does not have are left out.
+        student: stride of each of the student's levels.
+        teacher: stride of each of the teacher's levels.
+    """
+    for own, other in zip(term.at, term.teacher_at or term.at, strict=False):
+        if own not in student or other not in teacher:
+            continue
+        a, b = student[own], teacher[other]
+        if max(a / b, b / a) > MAX_RESIZE:
+            near = sorted(teacher, key=lambda name: max(a / teacher[name], teacher[name] / a))
+            alike = [name for name in near if max(a / teacher[name], teacher[name] / a) <= MAX_RESIZE]
+            return ErrorInfo(
+                code="distill.far_levels",
+                message=f"the student's {own!r} has stride {a}, the teacher's {other!r} {b}: more than a factor of "
+                f"{MAX_RESIZE:g} apart",
+                hint=f"nearest teacher levels: {', '.join(alike) or 'none within that factor'}",
+                field="teacher_at" if term.teacher_at else "at",
+                value=other,
+            )
     return None

@@ -12,9 +12,10 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from acamkd_core.spec.api import Finding
+from acamkd_core.spec.catalog import levels_of
 from acamkd_core.spec.datasets import AutoDataset, MaskFolderDataset, RegisteredDataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
-from acamkd_core.spec.fit import misfit_of
+from acamkd_core.spec.fit import far_levels, misfit_of
 from acamkd_core.spec.job import InspectSpec, JobSpec
 from acamkd_core.spec.models import Arch, ModelSpec
 from server.auth.service import CallerScope
@@ -194,10 +195,16 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
         checked.refuse("distill.levels_differ", message, f"{path}.teacher_at")
     if len(set(term.at)) != len(term.at):
         checked.refuse("distill.level_twice", "a level is named twice", f"{path}.at", value=list(term.at))
-    _check_levels(checked.student.arch if checked.student else None, term.at, f"{path}.at", "student", checked)
+    student_arch = checked.student.arch if checked.student else None
+    _check_levels(student_arch, term.at, f"{path}.at", "student", checked)
     teacher_path = f"{path}.teacher_at" if term.teacher_at else f"{path}.at"
     teacher_arch = checked.teacher.arch if checked.teacher else None
     _check_levels(teacher_arch, term.teacher_at or term.at, teacher_path, "teacher", checked)
+    if student_arch is not None and teacher_arch is not None:
+        # The number of classes is no matter here: only strides are compared.
+        strides = [{one.name: one.stride for one in levels_of(arch, 2)} for arch in (student_arch, teacher_arch)]
+        if (far := far_levels(term, *strides)) is not None:
+            checked.problems.append(far.model_copy(update={"field": f"{path}.{far.field}"}))
     if term.weight == 0:
         checked.note("distill.no_effect", "the term has weight 0: it trains nothing", f"{path}.weight")
     if term.method == "acam":

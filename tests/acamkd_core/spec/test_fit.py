@@ -1,0 +1,51 @@
+"""What can be refused from a spec alone: tasks without boxes, features as class scores, levels that lie too far apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from acamkd_core.spec.fit import far_levels, misfit_of
+from acamkd_core.spec.methods import MethodTerm
+
+TERM: TypeAdapter[MethodTerm] = TypeAdapter(MethodTerm)
+STUDENT = {"c2": 4, "c3": 8, "c4": 16, "c5": 32, "logits": 32}
+TEACHER = {"c2": 4, "c3": 8, "c4": 8, "c5": 8, "logits": 8}
+
+
+def term(method: str, **options: Any) -> MethodTerm:
+    return TERM.validate_python({"method": method, **options})
+
+
+@pytest.mark.parametrize(("method", "task", "code"), [
+    ("fgd", "semantic_segmentation", "method.needs_boxes"),
+    ("fgd", "detection", None),
+    ("maskd", "semantic_segmentation", None),
+    ("logit", "semantic_segmentation", None),
+])  # fmt: skip
+def test_methods_and_tasks(method: str, task: str, code: str | None) -> None:
+    found = misfit_of(term(method), task)
+    assert (found.code if found else None) == code
+
+
+def test_logit_compares_logits() -> None:
+    found = misfit_of(term("logit", at=["logits", "c5"]), "semantic_segmentation")
+    assert found is not None
+    assert (found.field, found.value) == ("at", "logits, c5")
+
+
+def test_strides_may_differ_by_four() -> None:
+    assert far_levels(term("acam", at=["c2", "c5", "logits"]), STUDENT, TEACHER) is None
+    far = far_levels(term("acam", at=["c3", "c5"], teacher_at=["c3", "c2"]), STUDENT, TEACHER)
+    assert far is not None
+    assert (far.code, far.field, far.value) == ("distill.far_levels", "teacher_at", "c2")
+    assert far.hint == "nearest teacher levels: c3, c4, c5, logits"
+    alone = far_levels(term("acam", at="c5"), {"c5": 32}, {"c5": 4})
+    assert alone is not None
+    assert (alone.field, alone.hint) == ("at", "nearest teacher levels: none within that factor")
+
+
+def test_unknown_levels_are_another_checks_matter() -> None:
+    assert far_levels(term("acam", at=["nope", "c2"], teacher_at=["c2"]), STUDENT, TEACHER) is None
