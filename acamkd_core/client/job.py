@@ -246,7 +246,7 @@ class Job:
         return Artifacts(self._transport, page.items)
 
     def panels(self, *, iteration: int | None = None, image: int | None = None) -> list[PanelInfo]:
-        """Pictures of predictions and masks over fixed validation images."""
+        """Pictures of predictions and masks over fixed validation images, the newest first; at most 2,000."""
         page = self._transport.get(Page[PanelInfo], f"/jobs/{self.id}/panels", iteration=iteration, image=image)
         return page.items
 

@@ -99,13 +99,17 @@ class JobSummary(BaseModel):
     kind: Literal["distill", "inspect"]
     state: JobState
     reason: Reason | None = None
+    task: str | None = Field(default=None, description="What is learnt, which names the metric; null for inspections.")
     tags: list[str] = []
     methods: list[str] = Field(
         default=[], description="Methods of the distill terms, e.g. ['acam']; empty = student alone."
     )
     student: str | None = Field(default=None, description="Short name, e.g. `DLv3-MBV2 0.35`.")
     teacher: str | None = None
-    dataset: str | None = Field(default=None, description="Name@version.")
+    dataset: str | None = Field(
+        default=None,
+        description="Name@version; of a folder or of scenes the version is known once the job has read it.",
+    )
     seed: int | None = None
     created_at: datetime
     started_at: datetime | None = None
@@ -191,6 +195,14 @@ class PanelInfo(BaseModel):
     caption: str = ""
     stats: dict[str, float] = {}
     attempt: int
+
+
+class PanelIndex(BaseModel):
+    """Where a run has pictures: enough to draw a scrubber without listing all of them."""
+
+    iterations: list[int] = Field(description="Evaluations with predictions or masks, ascending.")
+    images: list[int] = Field(description="Indices in the validation split, ascending.")
+    once: list[PanelInfo] = Field(default=[], description="Image, truth and teacher: drawn once, they stand for all.")
 
 
 class Series(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from server.db.base import new_id, utcnow
@@ -14,6 +14,9 @@ from server.db.tables import Artifact, Attempt, Job, Panel, RetiredBlob
 from server.jobs.repository.events import record_event
 from server.jobs.repository.inputs import newest_checkpoint_of
 from server.jobs.repository.locks import fenced_job
+
+# What does not change while a student learns: its pictures come with the first evaluation, and stand for all.
+DRAWN_ONCE = ("image", "truth", "teacher")
 
 
 def add(
@@ -139,15 +142,39 @@ def list_for_job(session: Session, *, job_id: str, kinds: Collection[str] = ()) 
 
 
 def list_panels(
-    session: Session, *, job_id: str, iteration: int | None = None, image: int | None = None, limit: int = 2000
-) -> list[Panel]:
-    """Panels of a job by iteration, image, kind, index."""
+    session: Session,
+    *,
+    job_id: str,
+    iteration: int | None = None,
+    image: int | None = None,
+    kinds: Collection[str] = (),
+    limit: int = 2000,
+) -> tuple[list[Panel], int]:
+    """Panels of a job, newest iteration first, then by image, kind, index; and how many there are under the filters.
+
+    A long run has tens of thousands: when `limit` cuts, it is the oldest that are left out.
+    """
     query = select(Panel).where(Panel.job_id == job_id)
     if iteration is not None:
         query = query.where(Panel.iteration == iteration)
     if image is not None:
         query = query.where(Panel.image == image)
-    return list(session.scalars(query.order_by(Panel.iteration, Panel.image, Panel.kind, Panel.index).limit(limit)))
+    if kinds:
+        query = query.where(Panel.kind.in_(kinds))
+    order = (Panel.iteration.desc(), Panel.image, Panel.kind, Panel.index)
+    rows = list(session.scalars(query.order_by(*order).limit(limit)))
+    if len(rows) < limit:
+        return rows, len(rows)
+    return rows, session.scalar(select(func.count()).select_from(query.subquery())) or 0
+
+
+def panel_places(session: Session, *, job_id: str) -> tuple[list[int], list[int]]:
+    """Where a job has pictures: iterations with predictions or masks, and validation images, both ascending."""
+    mine = Panel.job_id == job_id
+    drawn = mine & Panel.kind.not_in(DRAWN_ONCE)
+    iterations = select(Panel.iteration).where(drawn).distinct().order_by(Panel.iteration)
+    images = select(Panel.image).where(mine).distinct().order_by(Panel.image)
+    return list(session.scalars(iterations)), list(session.scalars(images))
 
 
 def newest_checkpoint(session: Session, *, job_id: str) -> Artifact | None:

@@ -35,6 +35,14 @@ def dataset_label(spec: JobSpec | InspectSpec, checked: Checked) -> str:
     return spec.dataset.format if root is None else str(root).rstrip("/").rpartition("/")[2]
 
 
+def dataset_version(job: Job) -> str | None:
+    """The row's dataset, with the version that the job found where the label could not yet say it."""
+    label, digest = job.summary.get("dataset"), (job.facts.get("dataset") or {}).get("digest")
+    if not label or not digest or "@" in label:
+        return label
+    return f"{label}@{digest[:6]}"
+
+
 def row_summary(spec: JobSpec | InspectSpec, checked: Checked) -> dict[str, Any]:
     """What lists show of a job."""
     summary: dict[str, Any] = {"dataset": dataset_label(spec, checked)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
-from acamkd_core.spec.api import ArtifactInfo, AttemptInfo, LogPage, Page, PanelInfo, SubmitAnswer
+from acamkd_core.spec.api import ArtifactInfo, AttemptInfo, LogPage, Page, PanelIndex, PanelInfo, SubmitAnswer
 from server.artifacts import repository as artifacts
 from server.artifacts.service import artifact_info
 from server.auth.service import CallerScope
+from server.db.tables import Panel
 from server.jobs import repository
 from server.jobs.actions import submitted_form
 from server.jobs.service import find_job
@@ -45,26 +48,39 @@ def get_logs(*, session: Session, caller: CallerScope, job: str, after: int, tai
 
 
 def list_panels(
-    *, session: Session, caller: CallerScope, job: str, iteration: int | None, image: int | None, kind: str | None
+    *,
+    session: Session,
+    caller: CallerScope,
+    job: str,
+    iteration: int | None,
+    image: int | None,
+    kinds: Sequence[str],
 ) -> Page[PanelInfo]:
-    """Pictures of a job. Raises CoreError `job.not_found`."""
+    """Pictures of a job, the newest first. Raises CoreError `job.not_found`."""
     row = find_job(session, caller, job)
-    panels = artifacts.list_panels(session, job_id=row.id, iteration=iteration, image=image)
-    items = [
-        PanelInfo(
-            artifact=panel.artifact_id,
-            iteration=panel.iteration,
-            image=panel.image,
-            kind=panel.kind,
-            index=panel.index,
-            caption=panel.caption,
-            stats=panel.stats,
-            attempt=panel.attempt,
-        )
-        for panel in panels
-        if kind is None or panel.kind == kind
-    ]
-    return Page(items=items, total=len(items))
+    panels, total = artifacts.list_panels(session, job_id=row.id, iteration=iteration, image=image, kinds=kinds)
+    return Page(items=[_panel_info(panel) for panel in panels], total=total)
+
+
+def panel_index(*, session: Session, caller: CallerScope, job: str) -> PanelIndex:
+    """Where a job has pictures, and those that are drawn once. Raises CoreError `job.not_found`."""
+    row = find_job(session, caller, job)
+    iterations, images = artifacts.panel_places(session, job_id=row.id)
+    once, _ = artifacts.list_panels(session, job_id=row.id, kinds=artifacts.DRAWN_ONCE)
+    return PanelIndex(iterations=iterations, images=images, once=[_panel_info(panel) for panel in once])
+
+
+def _panel_info(panel: Panel) -> PanelInfo:
+    return PanelInfo(
+        artifact=panel.artifact_id,
+        iteration=panel.iteration,
+        image=panel.image,
+        kind=panel.kind,
+        index=panel.index,
+        caption=panel.caption,
+        stats=panel.stats,
+        attempt=panel.attempt,
+    )
 
 
 def list_artifacts(*, session: Session, caller: CallerScope, job: str, kind: str | None) -> Page[ArtifactInfo]:

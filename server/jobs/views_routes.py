@@ -13,6 +13,7 @@ from acamkd_core.spec.api import (
     LogPage,
     MetricsAnswer,
     Page,
+    PanelIndex,
     PanelInfo,
     SubmitAnswer,
 )
@@ -76,10 +77,21 @@ def list_panels(
     caller: Caller,
     iteration: Annotated[int | None, Query(ge=0, le=MAX_INTEGER)] = None,
     image: Annotated[int | None, Query(ge=0, le=MAX_INTEGER, description="Index in the validation split.")] = None,
-    kind: Annotated[str | None, Query(max_length=40)] = None,
+    kind: Annotated[list[str] | None, Query(max_length=20, description="Any of these kinds.")] = None,
 ) -> Page[PanelInfo]:
-    """Pictures: predictions and masks over fixed validation images."""
-    return views.list_panels(session=session, caller=caller, job=job, iteration=iteration, image=image, kind=kind)
+    """Pictures: predictions and masks over fixed validation images, the newest first, at most 2,000.
+
+    A long run has more than that: ask for an iteration (`/panels/index` lists them) or an image.
+    """
+    return views.list_panels(
+        session=session, caller=caller, job=job, iteration=iteration, image=image, kinds=list(kind or [])
+    )
+
+
+@router.get("/jobs/{job}/panels/index")
+def get_panel_index(job: str, session: ReadSession, caller: Caller) -> PanelIndex:
+    """At which iterations and of which images there are pictures."""
+    return views.panel_index(session=session, caller=caller, job=job)
 
 
 @router.get("/jobs/{job}/artifacts")

@@ -81,7 +81,7 @@ def test_two_runs_side_by_side_from_the_keyboard(visit: Visit, world: World) -> 
     expect(row).to_contain_text(f"{distilled['test/miou']:.1f}")
     difference = round(distilled["test/miou"] - alone["test/miou"], 1)
     expect(row).to_contain_text(f"{'−' if difference < 0 else '+'}{abs(difference):.1f}")
-    expect(page.get_by_role("row", name="distill.0.method null acam")).to_be_visible()
+    expect(page.get_by_role("row", name="distill.0.method none acam")).to_be_visible()
 
 
 def test_help_palette_filter_and_the_address_of_a_view(visit: Visit) -> None:
@@ -97,6 +97,7 @@ def test_help_palette_filter_and_the_address_of_a_view(visit: Visit) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("Control+k")
     page.get_by_placeholder("Go to a page or a run").fill("distilled")
+    expect(page.locator("[data-selected]")).to_contain_text("distilled")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("distilled")
     expect(page.locator(".scrubber .at")).to_have_text("it 12")

@@ -40,7 +40,7 @@ def ink(page: Page, chart: str, color: tuple[int, int, int]) -> int:
 def test_a_run_from_the_form_goes_live_without_a_reload(visit: Visit, world: World) -> None:
     visitor = visit()
     page = visitor.see("/new", "New run")
-    spec = {**ACAM, "name": "from-the-form", "schedule": {"iterations": 45}, "evaluation": {"every": 15, "panels": 2}}
+    spec = {**ACAM, "name": "from-the-form", "schedule": {"iterations": 120}, "evaluation": {"every": 40, "panels": 2}}
     text = page.get_by_label("Spec as YAML")
     text.fill(yaml.safe_dump({**spec, "studnet": 1}))
     submit = page.get_by_role("button", name="Submit")
@@ -63,7 +63,7 @@ def test_a_run_from_the_form_goes_live_without_a_reload(visit: Visit, world: Wor
     page.locator('[aria-label="mIoU, val"] canvas').wait_for()
     assert ink(page, "mIoU, val", blue) == 0
     expect(page.locator(".run-header .state").first).to_contain_text("running", timeout=60 * SECONDS)
-    until(lambda: 0 < iteration(page) < 45, 60)
+    until(lambda: 0 < iteration(page) < 120, 60)
     mask = page.locator(".viewer .panel", has_text="mean").locator("img")
     expect(mask).to_be_visible(timeout=60 * SECONDS)
     assert mask.evaluate("image => image.naturalWidth") > 0
@@ -71,7 +71,7 @@ def test_a_run_from_the_form_goes_live_without_a_reload(visit: Visit, world: Wor
     until(lambda: ink(page, "Loss terms, stacked", blue) > 20, 30)
     figures = page.locator(".figures")
     expect(figures).to_contain_text("of 4", timeout=20 * SECONDS)  # effective masks of four
-    expect(page.locator(".run-header .state").first).to_contain_text("succeeded", timeout=90 * SECONDS)
+    expect(page.locator(".run-header .state").first).to_contain_text("succeeded", timeout=180 * SECONDS)
     job = world.platform.client.jobs.get("from-the-form")
     assert job.info.seed == 7
     expect(figures).to_contain_text(f"{job.results['val/miou']:.1f}")
@@ -82,12 +82,15 @@ def test_a_run_from_the_form_goes_live_without_a_reload(visit: Visit, world: Wor
 def test_scrubbing_holds_still_and_counts_what_is_newer(visit: Visit, slow_run: str) -> None:
     page = visit().see(f"/runs/{slow_run}", slow_run)
     scrubber = page.get_by_label("Evaluation", exact=True)
-    expect(scrubber).to_have_attribute("max", "3", timeout=90 * SECONDS)
+    scrubber.wait_for(timeout=90 * SECONDS)
+    until(lambda: int(scrubber.get_attribute("max") or 0) >= 3, 120)
     expect(page.locator(".scrubber .pill").first).to_have_text("live")
     page.keyboard.press("[")
     expect(page).to_have_url(re.compile("[?&]it="))
     held = page.locator(".scrubber .at").inner_text()
-    expect(page.get_by_role("button", name="2 newer")).to_be_visible(timeout=60 * SECONDS)
+    waiting = page.locator(".scrubber .pill", has_text="newer")
+    waiting.wait_for(timeout=60 * SECONDS)
+    until(lambda: int(waiting.inner_text().split()[0]) >= 2, 60)
     assert page.locator(".scrubber .at").inner_text() == held
     assert f"it {page.url.split('it=')[1].split('&')[0]}" == held
     page.reload()  # the address is the view

@@ -60,10 +60,11 @@ def test_the_policy_forbids_what_it_should(visit: Visit) -> None:
     # the check above would find nothing if there were no policy: here is one violation that must be noticed
     visitor = visit()
     page = visitor.see("/runs", "Runs")
-    page.evaluate(
-        "() => { const s = document.createElement('script'); s.textContent = 'window.hit = 1'; document.head.append(s); }"
-    )
-    page.wait_for_timeout(100)
+    with page.expect_console_message(lambda message: message.type == "error"):
+        page.evaluate(
+            "() => { const s = document.createElement('script'); s.textContent = 'window.hit = 1';"
+            " document.head.append(s); }"
+        )
     assert page.evaluate("window.hit") is None
     assert len(visitor.complaints) == 1
     assert "Content Security Policy" in visitor.complaints.pop()

@@ -68,7 +68,7 @@ def test_a_second_attempt_replaces_what_the_first_left(engine: Engine) -> None:
         assert again.id == first
     with read_session(engine) as session:
         (only,) = artifacts.list_for_job(session, job_id=claim.job_id)
-        (panel,) = artifacts.list_panels(session, job_id=claim.job_id, iteration=10, image=2)
+        ((panel,), _) = artifacts.list_panels(session, job_id=claim.job_id, iteration=10, image=2)
         assert (only.sha256, only.attempt, only.verified) == ("3" * 64, 2, True)
         assert (panel.caption, panel.stats, panel.attempt) == ("new", {"mean": 0.5}, 2)
         assert artifacts.get(session, project_id=P, artifact_id=panel.artifact_id).kind == "panel"  # type: ignore[union-attr]

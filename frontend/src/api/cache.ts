@@ -1,9 +1,13 @@
 /** What an event does to the query cache: patch what it carries, refetch what it only announces. */
 import type { QueryClient, QueryKey } from '@tanstack/react-query';
+import { primaryMetric } from '@/lib/metric';
+import { isDrawnOnce, withPlace } from '@/lib/panels';
 import { appendLog, joinSeries, type LogState } from '@/lib/series';
 import { keys } from './keys';
 import { logsAfter, metricsAfter } from './jobs';
-import type { EvaluationPayload, JobDetail, JobSummary, MetricsAnswer, ProgressInfo, StreamEvent } from './types';
+import type {
+  EvaluationPayload, JobDetail, JobSummary, MetricsAnswer, PanelIndex, PanelInfo, ProgressInfo, StreamEvent,
+} from './types';
 
 /** At most one fetch of a kind in this time: a fast run sends many events a second. What comes first is fetched
  * almost at once (an event names several parts, and often a second event follows it); the rest waits its turn. */
@@ -30,7 +34,7 @@ export function jobEvent(queries: QueryClient) {
   /** A job is cached under its id or its name, whichever the page's address holds. */
   const each = (event: StreamEvent, action: (job: string) => void) => {
     for (const job of new Set([event.job, event.name])) {
-      if (queries.getQueryCache().find({ queryKey: keys.jobs.detail(job) })) action(job);
+      if (queries.getQueryCache().find({ queryKey: keys.jobs.of(job), exact: false })) action(job);
     }
   };
 
@@ -61,11 +65,12 @@ export function jobEvent(queries: QueryClient) {
         each(event, (job) => soon(`log/${job}`, () => void extendLog(queries, job)));
         break;
       case 'panel':
-        each(event, (job) => refetch(keys.jobs.panels(job)));
+        each(event, (job) => takePanel(job, event.data as unknown as PanelInfo));
         break;
       default:
         // state, attempt, alarm, checkpoint, export, result, stage: rare, and they change many parts at once.
         refetch(keys.jobs.list());
+        refetch(keys.compares);
         each(event, (job) => {
           refetch(keys.jobs.detail(job));
           refetch(keys.jobs.attempts(job));
@@ -76,22 +81,29 @@ export function jobEvent(queries: QueryClient) {
     }
   };
 
+  /** The place at once, so that the scrubber knows it; the pictures of that evaluation as they come. */
+  const takePanel = (job: string, panel: PanelInfo) => {
+    queries.setQueryData(keys.jobs.panelIndex(job), (index: PanelIndex | undefined) => index && withPlace(index, panel));
+    if (isDrawnOnce(panel.kind)) refetch(keys.jobs.panelIndex(job));
+    refetch(keys.jobs.panels(job, panel.iteration));
+  };
+
   const takeEvaluation = (event: StreamEvent) => {
     const found = event.data as Partial<EvaluationPayload>;
+    refetch(keys.compares);
     each(event, (job) => {
       refetch(keys.jobs.detail(job));
       soon(`tail/${job}`, () => void extendMetrics(queries, job));
     });
-    if (found.role === 'student' && found.metrics?.miou !== undefined && found.split === 'val') {
-      const miou = found.metrics.miou;
-      patch(event, (job) => ({
-        ...job,
-        metrics: {
-          ...job.metrics,
-          'val/miou': miou,
-          'best/miou': Math.max(miou, job.metrics['best/miou'] ?? 0),
-        },
-      }));
+    if (found.role === 'student' && found.metrics !== undefined && found.split === 'val') {
+      const scores = found.metrics;
+      patch(event, (job) => {
+        const { key } = primaryMetric(job.task);
+        const score = scores[key];
+        if (score === undefined) return job;
+        const best = Math.max(score, job.metrics[`best/${key}`] ?? 0);
+        return { ...job, metrics: { ...job.metrics, [`val/${key}`]: score, [`best/${key}`]: best } };
+      });
     } else {
       refetch(keys.jobs.list());
     }

@@ -2,14 +2,30 @@
 import { queryOptions } from '@tanstack/react-query';
 import { api, body } from './client';
 import { keys } from './keys';
+import { primaryNames } from '@/lib/metric';
 import type { XAxis } from '@/lib/url';
 
 const at = (job: string) => ({ path: { job } });
 
+const PAGE = 200;
+const MOST_PAGES = 5;
+
+/** The newest thousand: filters, comparisons and the palette look over all of them, not over a page. */
+async function allJobs() {
+  const page = (cursor?: string) => body(api.GET('/api/v1/jobs', { params: { query: { limit: PAGE, cursor } } }));
+  const all = await page();
+  for (let pages = 1; all.next_cursor && pages < MOST_PAGES; pages += 1) {
+    const more = await page(all.next_cursor);
+    all.items.push(...more.items);
+    all.next_cursor = more.next_cursor;
+  }
+  return all;
+}
+
 export const jobsQuery = () =>
   queryOptions({
     queryKey: keys.jobs.list(),
-    queryFn: () => body(api.GET('/api/v1/jobs', { params: { query: { limit: 200 } } })),
+    queryFn: allJobs,
     // The stream says what changed; this is the net below it.
     refetchInterval: 30_000,
   });
@@ -42,10 +58,19 @@ export const logsQuery = (job: string) =>
 export const logsAfter = (job: string, after: number) =>
   body(api.GET('/api/v1/jobs/{job}/logs', { params: { ...at(job), query: { after } } }));
 
-export const panelsQuery = (job: string) =>
+/** At which iterations and of which images there are pictures: small, however long the run. */
+export const panelIndexQuery = (job: string) =>
   queryOptions({
-    queryKey: keys.jobs.panels(job),
-    queryFn: async () => (await body(api.GET('/api/v1/jobs/{job}/panels', { params: at(job) }))).items,
+    queryKey: keys.jobs.panelIndex(job),
+    queryFn: () => body(api.GET('/api/v1/jobs/{job}/panels/index', { params: at(job) })),
+  });
+
+/** The pictures of one evaluation: all of one image, or some kinds of all images. */
+export const panelsQuery = (job: string, iteration: number, which: { image?: number; kind?: string[] }) =>
+  queryOptions({
+    queryKey: [...keys.jobs.panels(job, iteration), which] as const,
+    queryFn: async () =>
+      (await body(api.GET('/api/v1/jobs/{job}/panels', { params: { ...at(job), query: { iteration, ...which } } }))).items,
   });
 
 export const specQuery = (job: string) =>
@@ -71,7 +96,7 @@ export const compareQuery = (jobs: readonly string[], x: XAxis) =>
   queryOptions({
     queryKey: keys.compare(jobs, x),
     queryFn: () =>
-      body(api.GET('/api/v1/compare', { params: { query: { jobs: jobs.join(','), x, names: 'val/miou' } } })),
+      body(api.GET('/api/v1/compare', { params: { query: { jobs: jobs.join(','), x, names: primaryNames('val') } } })),
     enabled: jobs.length > 0,
     placeholderData: (previous) => previous,
     refetchInterval: 30_000,

@@ -8,6 +8,7 @@ export type ProgressInfo = Schemas['ProgressInfo'];
 export type AttemptInfo = Schemas['AttemptInfo'];
 export type ArtifactInfo = Schemas['ArtifactInfo'];
 export type PanelInfo = Schemas['PanelInfo'];
+export type PanelIndex = Schemas['PanelIndex'];
 export type Series = Schemas['Series'];
 export type MetricsAnswer = Schemas['MetricsAnswer'];
 export type LogPage = Schemas['LogPage'];

@@ -28,6 +28,8 @@ export function Palette({ places }: { places: readonly Place[] }) {
       actions={actions}
       shortcut="mod + K"
       limit={12}
+      // It is gone at once: while it faded out it would still hold the focus, and swallow the next key.
+      transitionProps={{ duration: 0 }}
       highlightQuery
       nothingFound="Nothing by that name"
       searchProps={{ placeholder: 'Go to a page or a run' }}

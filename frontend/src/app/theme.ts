@@ -19,6 +19,7 @@ export const theme = createTheme({
   components: {
     Button: { defaultProps: { size: 'compact-sm', variant: 'default' } },
     Tooltip: { defaultProps: { openDelay: 300, withArrow: false } },
+    Modal: { defaultProps: { transitionProps: { duration: 0 } } },
     Menu: { defaultProps: { shadow: 'sm', position: 'bottom-end' } },
   },
 });

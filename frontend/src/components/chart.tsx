@@ -29,6 +29,8 @@ export interface ChartProps {
   /** The whole range of x, drawn from the start so that nothing shifts while points arrive. */
   range: [number, number];
   yRange?: [number | null, number | null];
+  /** The axis follows what is in view instead of starting at zero: for scores, whose differences are small. */
+  fit?: boolean;
   marks?: Mark[];
   /** Values of x where something was not a number. */
   broken?: number[];
@@ -107,6 +109,12 @@ export function Chart(props: ChartProps) {
 const tick = (value: number): string =>
   Math.abs(value) >= 1e4 ? value.toExponential(0).replace('e+', 'e') : value.toLocaleString('en-US', { maximumFractionDigits: 6 });
 
+/** Points, with room for the lines; never so near that noise fills the chart. */
+function fitted(low: number, high: number): [number, number] {
+  const room = Math.max(0.08 * (high - low), (4 - (high - low)) / 2, 0.4);
+  return [Math.max(0, low - room), high + room];
+}
+
 type Latest = { current: { props: ChartProps; view: ReturnType<typeof useSharedView> } };
 
 function buildOptions(latest: Latest, element: HTMLElement): uPlot.Options {
@@ -135,6 +143,7 @@ function buildOptions(latest: Latest, element: HTMLElement): uPlot.Options {
       x: { time: false, range: () => latest.current.view.zoom ?? latest.current.props.range },
       y: {
         range: (_plot, low, high) => {
+          if (latest.current.props.fit && !yRange && low !== null && high !== null) return fitted(low, high);
           // Zero is the floor of everything that cannot be negative.
           const pad = 0.08 * Math.max(1e-9, (high ?? 1) - Math.min(0, low ?? 0));
           const from = (low ?? 0) < 0 ? low! - pad : 0;

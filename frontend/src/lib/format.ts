@@ -32,6 +32,7 @@ const significant = (value: number): string => (value >= 100 ? value.toFixed(1) 
 /** `3.23 M` of 3,233,171; `812 k`; `97`. */
 export function parameters(value: number | null | undefined): string {
   if (!known(value)) return MISSING;
+  if (value >= 1e12) return `${significant(value / 1e12)} T`;
   if (value >= 1e9) return `${significant(value / 1e9)} G`;
   if (value >= 1e6) return `${significant(value / 1e6)} M`;
   if (value >= 1e3) return `${Math.round(value / 1e3)} k`;

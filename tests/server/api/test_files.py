@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -25,7 +25,7 @@ from server.datasets.leftovers import sweep_leftovers
 from server.datasets.unpack import Limits, members_at_most, unpack
 from server.db.base import DEFAULT_PROJECT, new_id
 from server.db.session import write_session
-from server.db.tables import Artifact, Dataset
+from server.db.tables import Artifact, Dataset, Panel
 from server.models import repository as models
 from tests.server.api.conftest import World
 from tests.server.factories import make_job
@@ -301,6 +301,34 @@ def test_only_pictures_are_shown_inline(world: World) -> None:
     assert kept.headers["content-type"] == "application/octet-stream"
     assert kept.headers["content-disposition"].startswith("attachment")
     assert kept.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_long_run_shows_its_newest_pictures_and_any_older_one(world: World) -> None:
+    job = make_job(world.context.engine)
+    evaluations, images, masks = list(range(50, 8050, 50)), [3, 7], 12
+    with write_session(world.context.engine) as session:
+        artifact = _artifact(session, job.id, "cd" * 32, 10).id
+        shared = {"job_id": job.id, "artifact_id": artifact, "caption": "", "stats": {}, "attempt": 1}
+        kinds = [("prediction", 0), *(("mask_spatial", number) for number in range(masks))]
+        places = [(at, image, *kind) for at in evaluations for image in images for kind in kinds]
+        places += [(50, image, kind, 0) for image in images for kind in ("image", "truth")]
+        rows = [{"iteration": at, "image": i, "kind": kind, "index": n, **shared} for at, i, kind, n in places]
+        session.execute(insert(Panel), rows)
+    url = f"{API}/jobs/{job.id}/panels"
+    index = world.client.get(f"{url}/index").json()
+    assert (index["iterations"], index["images"]) == (evaluations, images)
+    assert {(one["image"], one["kind"]) for one in index["once"]} == {
+        (i, k) for i in images for k in ("image", "truth")
+    }
+    everything = world.client.get(url).json()
+    assert (len(everything["items"]), everything["total"]) == (2000, len(rows))
+    assert everything["items"][0]["iteration"] == 8000
+    middle = world.client.get(url, params={"iteration": 4000, "image": 7}).json()
+    assert middle["total"] == len(middle["items"]) == 1 + masks
+    chosen = world.client.get(url, params={"iteration": 50, "kind": ["prediction", "truth"]}).json()
+    assert [(one["image"], one["kind"]) for one in chosen["items"]] == [
+        (image, kind) for image in images for kind in ("prediction", "truth")
+    ]
 
 
 def test_a_blob_that_is_gone_is_a_404_and_not_an_empty_file(world: World) -> None:

@@ -77,7 +77,7 @@ def test_another_project_sees_nothing_and_changes_nothing(world: World) -> None:
     stranger = world.stranger()
     job = world.client.get(f"{API}/jobs/mine").json()["id"]
     for ref in ("mine", job):
-        for path in ("", "/spec", "/metrics", "/logs", "/panels", "/artifacts", "/attempts"):
+        for path in ("", "/spec", "/metrics", "/logs", "/panels", "/panels/index", "/artifacts", "/attempts"):
             assert world.client.get(f"{API}/jobs/{ref}{path}", headers=stranger).status_code == 404
         for action in ("cancel", "pause", "resume", "retry", "clone"):
             assert world.client.post(f"{API}/jobs/{ref}/{action}", headers=stranger).status_code == 404

@@ -3,6 +3,7 @@ import type { CompareAnswer } from '@/api/types';
 import { Chart, type ChartLine } from '@/components/chart';
 import { alpha, runColor } from '@/lib/colors';
 import { points } from '@/lib/format';
+import { primaryMetric } from '@/lib/metric';
 import { align, ribbon } from '@/lib/series';
 import type { XAxis } from '@/lib/url';
 import { groupBySeed, lineOf } from './model';
@@ -11,13 +12,15 @@ const LABELS: Record<XAxis, string> = { iteration: 'it', images: 'images', devic
 // Runs of one method share its colour; the dash tells them apart.
 const DASHES: (number[] | undefined)[] = [undefined, [6, 3], [2, 3], [8, 3, 2, 3]];
 
-/** mIoU of all runs, never smoothed; seeds of one spec as a mean line and a ribbon of one deviation. */
+/** The primary metric of all runs, never smoothed; seeds of one spec as a mean line and a ribbon of one deviation. */
 export function CompareChart({ answer, x }: { answer: CompareAnswer; x: XAxis }) {
-  const drawn = useMemo(() => build(answer), [answer]);
+  const { key, label } = primaryMetric(answer.jobs[0]?.job.task);
+  const drawn = useMemo(() => build(answer, `val/${key}`), [answer, key]);
   const end = Math.max(1, ...drawn.x);
   return (
     <Chart
-      title="mIoU, val"
+      title={`${label}, val`}
+      fit
       note={drawn.seeds ? 'seeds: mean, ribbon of one deviation' : 'points, not smoothed'}
       {...drawn}
       range={[0, end]}
@@ -29,14 +32,14 @@ export function CompareChart({ answer, x }: { answer: CompareAnswer; x: XAxis })
   );
 }
 
-function build(answer: CompareAnswer) {
+function build(answer: CompareAnswer, metric: string) {
   const used = new Map<string, number>();
   const lines: ChartLine[] = [];
   const parts: { x: number[]; y: (number | null)[] }[] = [];
   const bands: { series: [number, number]; fill: string }[] = [];
   let seeds = false;
   for (const group of groupBySeed(answer)) {
-    const found = group.members.flatMap((index) => lineOf(answer, index, 'val/miou') ?? []);
+    const found = group.members.flatMap((index) => lineOf(answer, index, metric) ?? []);
     if (!found.length) continue;
     const color = runColor(group.methods);
     const order = used.get(color) ?? 0;

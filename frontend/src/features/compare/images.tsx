@@ -1,10 +1,9 @@
-import { useQueries } from '@tanstack/react-query';
-import { useMemo } from 'react';
-import { panelsQuery } from '@/api/jobs';
+import { useQueries, useQuery } from '@tanstack/react-query';
+import { panelIndexQuery, panelsQuery } from '@/api/jobs';
 import type { JobSummary } from '@/api/types';
 import { Picture } from '@/components/picture';
 import { count } from '@/lib/format';
-import { indexPanels } from '@/lib/panels';
+import { panelSet } from '@/lib/panels';
 import { nearest } from '@/lib/series';
 import type { CompareSearch } from '@/lib/url';
 
@@ -16,49 +15,57 @@ interface Props {
 
 /** The same validation image in every run, at the evaluation nearest to the chosen iteration. */
 export function CompareImages({ jobs, search, set }: Props) {
-  const answers = useQueries({ queries: jobs.map((job) => panelsQuery(job.name)) });
-  const loaded = answers.map((answer) => answer.data);
-  // eslint-disable-next-line react-hooks/exhaustive-deps -- the arrays are new at every render, their items are not
-  const indices = useMemo(() => loaded.map((panels) => indexPanels(panels ?? [])), loaded);
-  const images = indices[0]?.images ?? [];
+  const indices = useQueries({ queries: jobs.map((job) => panelIndexQuery(job.name)) }).map((answer) => answer.data);
+  const images = indices.find((index) => index?.images.length)?.images ?? [];
   const image = search.img !== undefined && images.includes(search.img) ? search.img : images[0];
   if (image === undefined) return null;
-  const truth = indices[0]!.find(0, image, 'truth');
+  const once = panelSet(...indices.map((index) => index?.once ?? []));
   return (
     <section className="block">
       <div className="row">
         <h2>Prediction on validation image {image}</h2>
-        <span className="images">
+        <span className="images" role="radiogroup" aria-label="Validation image">
           {images.map((item) => (
             <button key={item} type="button" className="pill image" aria-checked={item === image} role="radio" onClick={() => set({ img: item })}>
               {item}
             </button>
           ))}
         </span>
-        <span className="muted">{search.it === undefined ? 'newest evaluation' : `near ${count(search.it)}; click the chart to move`}</span>
+        <span className="muted">{search.it === undefined ? 'newest evaluation; click the chart to move' : `near ${count(search.it)}`}</span>
+        {search.it !== undefined && (
+          <button type="button" className="pill off" onClick={() => set({ it: undefined })}>
+            newest
+          </button>
+        )}
       </div>
       <div className="panels many">
-        <figure className="panel">
-          <Picture artifact={truth?.artifact} alt={`Truth of image ${image}`} />
-          <figcaption>Truth</figcaption>
-        </figure>
+        {['image', 'truth'].map((kind) => (
+          <figure className="panel" key={kind}>
+            <Picture artifact={once.find(image, kind)?.artifact} alt={`${kind === 'image' ? 'Image' : 'Truth of image'} ${image}`} />
+            <figcaption>{kind === 'image' ? 'Image' : 'Truth'}</figcaption>
+          </figure>
+        ))}
         {jobs.map((job, position) => {
-          const index = indices[position]!;
-          const at = search.it === undefined ? index.iterations.length - 1 : nearest(index.iterations, search.it);
-          const iteration = index.iterations[at];
-          return (
-            <figure className="panel" key={job.id}>
-              <Picture
-                artifact={iteration === undefined ? undefined : index.find(iteration, image, 'prediction')?.artifact}
-                alt={`Prediction of ${job.name}`}
-              />
-              <figcaption className="clip tabular">
-                {job.name} <span className="muted">{count(iteration)}</span>
-              </figcaption>
-            </figure>
-          );
+          const iterations = indices[position]?.iterations ?? [];
+          const at = search.it === undefined ? iterations.length - 1 : nearest(iterations, search.it);
+          return <Prediction key={job.id} job={job.name} image={image} iteration={iterations[at]} />;
         })}
       </div>
     </section>
+  );
+}
+
+function Prediction({ job, image, iteration }: { job: string; image: number; iteration: number | undefined }) {
+  const panels = useQuery({
+    ...panelsQuery(job, iteration ?? -1, { kind: ['prediction'] }),
+    enabled: iteration !== undefined,
+  }).data;
+  return (
+    <figure className="panel">
+      <Picture artifact={panelSet(panels ?? []).find(image, 'prediction')?.artifact} alt={`Prediction of ${job}`} />
+      <figcaption className="clip tabular">
+        {job} <span className="muted">{count(iteration)}</span>
+      </figcaption>
+    </figure>
   );
 }

@@ -33,6 +33,23 @@ it('does not list the options of a method against a run that has none', () => {
   expect(rows.map((row) => row.path)).toEqual(['distill.0.method', 'distill.1.weight', 'optimizer.lr']);
 });
 
+it('makes one row of a part that some runs do not have, unless those that have it differ in it', () => {
+  const teacher = (weights: unknown[]) => [
+    { path: 'teacher.arch.family', values: [null, 'deeplabv3', 'deeplabv3'] },
+    { path: 'teacher.arch.width', values: [null, 1, 1] },
+    { path: 'teacher.weights.job', values: weights },
+    { path: 'optimizer.lr', values: [1, 2, 1] },
+  ];
+  const jobs = ['a', 'b', 'c'].map((name) => ({ job: { id: name, name, methods: [], teacher: name === 'a' ? null : 'DLv3' } }));
+  expect(tellingDifferences(answer(jobs, teacher([null, 't', 't'])))).toEqual([
+    { path: 'teacher', values: ['none', 'DLv3', 'DLv3'] },
+    { path: 'optimizer.lr', values: [1, 2, 1] },
+  ]);
+  expect(tellingDifferences(answer(jobs, teacher([null, 't', 'u']))).map((row) => row.path)).toEqual([
+    'teacher.arch.family', 'teacher.arch.width', 'teacher.weights.job', 'optimizer.lr',
+  ]);
+});
+
 it('takes differences per class to the baseline, and none where a score is missing', () => {
   const jobs = [job('a', [], { sky: 80, sign: null }), job('b', [], { sky: 78.5, sign: 3 })];
   expect(classDifferences(answer(jobs, []).jobs)).toEqual([

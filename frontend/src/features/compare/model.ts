@@ -61,10 +61,44 @@ interface Difference {
 export function tellingDifferences(answer: CompareAnswer): Difference[] {
   const rows = answer.differing.map((row) => ({
     path: String(row.path),
-    values: (row.values as unknown[] | undefined) ?? [],
+    values: ((row.values as unknown[] | undefined) ?? []).map((item) => (item === null && String(row.path).endsWith('.method') ? 'none' : item)),
   }));
   const unlike = rows.flatMap((row) => /^(distill\.\d+\.)method$/.exec(row.path)?.[1] ?? []);
-  return rows.filter(
+  const telling = rows.filter(
     (row) => row.path !== 'distill' && (row.path.endsWith('.method') || !unlike.some((term) => row.path.startsWith(term))),
   );
+  const folded = foldAbsent(telling, (part, run) => (part === 'teacher' ? answer.jobs[run]?.job.teacher : undefined));
+  return folded.sort((a, b) => weight(a.path) - weight(b.path));
 }
+
+const FIRST = ['distill', 'teacher', 'student', 'dataset', 'schedule', 'batch', 'optimizer'];
+const LAST = ['evaluation', 'checkpoint', 'exports', 'resources', 'seed'];
+
+/** What changes the question stands before what changes the training, and that before what only watches it. */
+function weight(path: string): number {
+  const part = path.split('.')[0]!;
+  const first = FIRST.indexOf(part);
+  return first >= 0 ? first : FIRST.length + 1 + LAST.indexOf(part);
+}
+
+/** A part that some runs do not have at all (a student alone has no teacher) is one row, not one for each field. */
+function foldAbsent(
+  rows: Difference[],
+  nameOf: (part: string, run: number) => string | null | undefined,
+): Difference[] {
+  const part = (row: Difference) => row.path.split('.')[0]!;
+  const folded = new Set<string>();
+  return rows.flatMap((row) => {
+    const mine = rows.filter((other) => part(other) === part(row));
+    const absent = row.values.map((_, run) => mine.every((other) => other.values[run] == null));
+    const present = row.values.flatMap((_, run) => (absent[run] ? [] : [run]));
+    const alike = mine.every((other) => present.every((run) => same(other.values[run], other.values[present[0]!])));
+    if (mine.length < 3 || present.length === row.values.length || !alike) return [row];
+    if (folded.has(part(row))) return [];
+    folded.add(part(row));
+    const name = (run: number) => nameOf(part(row), run) ?? `${mine.length} fields`;
+    return [{ path: part(row), values: absent.map((gone, run) => (gone ? 'none' : name(run))) }];
+  });
+}
+
+const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);

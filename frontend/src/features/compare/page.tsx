@@ -96,8 +96,10 @@ export function ComparePage() {
               </div>
             </div>
           )}
+          <Differing answer={answer} />
           <SegmentedControl
             size="xs"
+            mt={16}
             data={AXES}
             value={x}
             aria-label="Horizontal axis"
@@ -107,7 +109,6 @@ export function ComparePage() {
           <Results answer={answer} />
           <CompareImages jobs={answer.jobs.map((item) => item.job)} search={search} set={set} />
           <PerClass answer={answer} />
-          <Differing answer={answer} />
         </>
       )}
     </SharedViewContext>

@@ -1,12 +1,16 @@
+import { useState } from 'react';
 import type { CompareAnswer, CompareJob } from '@/api/types';
 import { runColor } from '@/lib/colors';
 import { average, duration, fixed, milliseconds, overSeeds, parameters, points, signed, value } from '@/lib/format';
+import { primaryMetric } from '@/lib/metric';
 import { classDifferences, groupBySeed, tellingDifferences, values, type Group } from './model';
 
 /** One row a group: scores over seeds, difference to the baseline's group, cost. */
 export function Results({ answer }: { answer: CompareAnswer }) {
   const groups = groupBySeed(answer);
-  const metric = answer.jobs.some(({ job }) => job.metrics['test/miou'] !== undefined) ? 'test/miou' : 'best/miou';
+  const { key, label } = primaryMetric(answer.jobs[0]?.job.task);
+  const tested = answer.jobs.some(({ job }) => job.metrics[`test/${key}`] !== undefined);
+  const metric = `${tested ? 'test' : 'best'}/${key}`;
   const base = groups[0] ? values(answer, groups[0], metric) : [];
   return (
     <section className="block scroll">
@@ -15,7 +19,7 @@ export function Results({ answer }: { answer: CompareAnswer }) {
           <tr>
             <th>Runs</th>
             <th>Method</th>
-            <th className="num">{metric === 'test/miou' ? 'mIoU, test' : 'mIoU, best val'}</th>
+            <th className="num">{`${label}, ${tested ? 'test' : 'best val'}`}</th>
             <th className="num">To baseline</th>
             <th className="num">Device time</th>
             <th className="num">Parameters</th>
@@ -36,7 +40,7 @@ export function Results({ answer }: { answer: CompareAnswer }) {
                   </span>
                 </td>
                 <td className="muted">{group.methods.join(' + ') || 'student alone'}</td>
-                <td className="num" data-label={metric === 'test/miou' ? 'test' : 'best val'}>{overSeeds(own)}</td>
+                <td className="num" data-label={tested ? 'test' : 'best val'}>{overSeeds(own)}</td>
                 <td className="num" data-label={index === 0 ? undefined : 'to baseline'}>{index === 0 ? <span className="muted">baseline</span> : difference(own, base)}</td>
                 <td className="num" data-label="took">{deviceTime(answer, group)}</td>
                 <td className="num">{parameters(profile?.parameters)}</td>
@@ -64,7 +68,7 @@ function deviceTime(answer: CompareAnswer, group: Group): string {
   return known.length ? duration(average(known)) : '–';
 }
 
-/** IoU per class: the baseline's score, and every other run's difference to it. */
+/** Scores per class: the baseline's score, and every other run's difference to it. */
 export function PerClass({ answer }: { answer: CompareAnswer }) {
   const rows = classDifferences(answer.jobs);
   if (!rows.length) return null;
@@ -72,7 +76,7 @@ export function PerClass({ answer }: { answer: CompareAnswer }) {
   const widest = Math.max(1, ...rows.flatMap((row) => row.differences.map((item) => Math.abs(item ?? 0))));
   return (
     <section className="block">
-      <h2>IoU per class, difference to {baseline.job.name}</h2>
+      <h2>{primaryMetric(baseline.job.task).perClass} per class, difference to {baseline.job.name}</h2>
       <div className="scroll">
         <table className="grid lines">
           <thead>
@@ -112,13 +116,25 @@ function tint(difference: number | null, widest: number): string | undefined {
   return difference > 0 ? `rgba(0, 114, 178, ${opacity})` : `rgba(230, 159, 0, ${opacity})`;
 }
 
+/** As many as leave the chart on the first screen. */
+const SHOWN_FIELDS = 5;
+
 /** The fields of the resolved specs that differ. */
 export function Differing({ answer }: { answer: CompareAnswer }) {
+  const [whole, setWhole] = useState(false);
   if (answer.jobs.length < 2) return null;
-  const rows = tellingDifferences(answer);
+  const all = tellingDifferences(answer);
+  const rows = whole ? all : all.slice(0, SHOWN_FIELDS);
   return (
     <section className="block">
-      <h2>{rows.length ? 'Fields that differ' : 'The specs do not differ'}</h2>
+      <div className="row">
+        <h2>{all.length ? 'Fields that differ' : 'The specs do not differ'}</h2>
+        {all.length > SHOWN_FIELDS && (
+          <button type="button" className="pill off" aria-expanded={whole} onClick={() => setWhole(!whole)}>
+            {whole ? 'fewer' : `${all.length - SHOWN_FIELDS} more`}
+          </button>
+        )}
+      </div>
       {rows.length > 0 && (
         <div className="scroll">
           <table className="grid lines">

@@ -8,9 +8,10 @@ import { DownloadLink } from '@/components/download-link';
 import '@/components/library.css';
 import { Problem } from '@/components/problem';
 import { ago, parameters, points } from '@/lib/format';
+import { primaryMetric, sharedLabel } from '@/lib/metric';
 import { useNow } from '@/lib/use-now';
 import { AliasTags } from './aliases';
-import { byName } from './group';
+import { byName, type Group } from './group';
 
 type ModelInfo = components['schemas']['ModelInfo'];
 
@@ -32,66 +33,70 @@ export function ModelsPage() {
           <span>Every run that succeeds leaves a model under the run's name; specs call it <code className="mono">model:name@latest</code>.</span>
         </Empty>
       )}
-      <div className="library">
-        {groups.map((group) => <Versions key={group.name} name={group.name} versions={group.versions} />)}
-      </div>
+      {groups.length > 0 && <Versions groups={groups} />}
     </>
   );
 }
 
-function Versions({ name, versions }: { name: string; versions: ModelInfo[] }) {
+/** One row a version; a name stands once, before its newest. */
+function Versions({ groups }: { groups: Group<ModelInfo>[] }) {
   const now = useNow(30_000);
+  const label = sharedLabel(groups.flatMap((group) => group.versions.map((model) => model.task)));
   return (
-    <section>
-      <div className="row">
-        <h2>{name}</h2>
-        <span className="muted">{versions[0]!.arch}, {versions[0]!.classes.length} classes</span>
-      </div>
-      <div className="scroll">
-        <table className="grid two">
-          <thead>
-            <tr>
-              <th>Version</th>
-              <th className="only-wide">Aliases</th>
-              <th className="num only-wide">Parameters</th>
-              <th className="num">Val mIoU</th>
-              <th className="num">Test mIoU</th>
-              <th className="only-wide">From run</th>
-              <th className="only-wide">Data</th>
-              <th className="only-wide">Weights</th>
-              <th className="num only-wide">Made</th>
-              <th className="only-wide" />
-            </tr>
-          </thead>
-          <tbody>
-            {versions.map((model) => (
+    <div className="scroll">
+      <table className="grid two">
+        <thead>
+          <tr>
+            <th>Model</th>
+            <th className="only-wide">Network</th>
+            <th className="num only-wide">Version</th>
+            <th className="only-wide">Aliases</th>
+            <th className="num only-wide">Parameters</th>
+            <th className="num">{label}, val</th>
+            <th className="num">{label}, test</th>
+            <th className="only-wide">Data</th>
+            <th className="only-wide">Weights</th>
+            <th className="only-wide">From</th>
+            <th className="num only-wide">Made</th>
+            <th className="only-wide" />
+          </tr>
+        </thead>
+        <tbody>
+          {groups.flatMap(({ name, versions }) =>
+            versions.map((model, index) => (
               <tr key={model.id}>
                 <td>
-                  <b className="tabular">{model.version}</b>
+                  {index === 0 && <b style={{ fontWeight: 550 }}>{name}</b>}
                   <span className="only-narrow second">
+                    <span>version {model.version}</span>
                     <AliasTags model={model} />
-                    <span>{parameters(model.parameters)}</span>
+                    <span>{model.arch}, {parameters(model.parameters)}</span>
                     <Lineage model={model} />
                     <Download model={model} />
                   </span>
                 </td>
+                <td className="only-wide muted" title={`${model.classes.length} classes`}>{model.arch}</td>
+                <td className="num only-wide">{model.version}</td>
                 <td className="only-wide"><AliasTags model={model} /></td>
                 <td className="num only-wide" title={model.parameters?.toLocaleString('en-US')}>{parameters(model.parameters)}</td>
-                <td className="num">{points(model.metrics['checkpoint/miou'] ?? model.metrics['best/miou'])}</td>
-                <td className="num">{points(model.metrics['test/miou'])}</td>
-                <td className="only-wide"><Lineage model={model} /></td>
+                <td className="num">{points(score(model, 'checkpoint') ?? score(model, 'best'))}</td>
+                <td className="num">{points(score(model, 'test'))}</td>
                 <td className="only-wide muted">{model.dataset ?? '–'}</td>
                 <td className="only-wide mono muted" title={model.weights_digest ?? undefined}>{model.weights_digest?.slice(0, 8) ?? '–'}</td>
+                <td className="only-wide"><Lineage model={model} /></td>
                 <td className="num only-wide muted" title={model.created_at}>{ago((now - Date.parse(model.created_at)) / 1000)}</td>
                 <td className="only-wide"><Download model={model} /></td>
               </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-    </section>
+            )),
+          )}
+        </tbody>
+      </table>
+    </div>
   );
 }
+
+const score = (model: ModelInfo, of: 'checkpoint' | 'best' | 'test'): number | undefined =>
+  model.metrics[`${of}/${primaryMetric(model.task).key}`];
 
 const Lineage = ({ model }: { model: ModelInfo }) =>
   model.job ? (

@@ -5,6 +5,7 @@ import { Chart, type ChartLine } from '@/components/chart';
 import type { Mark } from '@/components/chart-marks';
 import { alpha, ALONE, runColor, termColor } from '@/lib/colors';
 import { compact, count, duration, points } from '@/lib/format';
+import { primaryMetric } from '@/lib/metric';
 import { align, movingAverage, nonFinite, stack, type Line } from '@/lib/series';
 import { METRIC_NAMES } from './metric-names';
 import { controlRun, nextEvaluation, studentEvaluations, teacherEvaluation } from './model';
@@ -43,16 +44,17 @@ function useControl() {
 }
 
 /** Evaluation metrics, never smoothed: the student's line, the teacher dashed in ink, the student alone grey. */
-export function MiouChart({ height }: { height: number }) {
+export function ScoreChart({ height }: { height: number }) {
   const { job, ref, evaluations } = useRun();
   const { marks, range } = useAttemptMarks();
   const every = useEvery(ref);
-  const teacher = teacherEvaluation(job)?.metrics.miou ?? job.metrics['teacher/miou'];
+  const { key, label } = primaryMetric(job.task);
+  const teacher = teacherEvaluation(job)?.metrics[key] ?? job.metrics[`teacher/${key}`];
   const control = useControl();
   const { x, ys, lines } = useMemo(() => {
     const alone = (control?.evaluations ?? []).filter((item) => item.iteration <= range[1]);
     const x = [...new Set([0, ...[...evaluations, ...alone].map((item) => item.iteration), range[1]])].sort((a, b) => a - b);
-    const scores = new Map(evaluations.map((item) => [item.iteration, item.metrics.miou ?? null]));
+    const scores = new Map(evaluations.map((item) => [item.iteration, item.metrics[key] ?? null]));
     const lines: ChartLine[] = [
       { label: 'student', color: job.methods.length ? runColor(job.methods) : ALONE, width: 2, points: true },
     ];
@@ -62,17 +64,18 @@ export function MiouChart({ height }: { height: number }) {
       ys.push(x.map(() => teacher));
     }
     if (control && alone.length) {
-      const controls = new Map(alone.map((item) => [item.iteration, item.metrics.miou ?? null]));
+      const controls = new Map(alone.map((item) => [item.iteration, item.metrics[key] ?? null]));
       lines.push({ label: control.label, color: ALONE, width: 1.2, points: true });
       ys.push(x.map((value) => controls.get(value)));
     }
     return { x, ys, lines };
-  }, [evaluations, range[1], teacher, control, job.methods, job.teacher]); // eslint-disable-line react-hooks/exhaustive-deps
+  }, [evaluations, range[1], teacher, control, key, job.methods, job.teacher]); // eslint-disable-line react-hooks/exhaustive-deps
   const next = nextEvaluation(every, job);
   const waits = ['running', 'queued', 'waiting', 'paused'].includes(job.state);
   return (
     <Chart
-      title="mIoU, val"
+      title={`${label}, val`}
+      fit
       note="not smoothed"
       {...{ x, ys, lines, height, range, marks }}
       format={points}

@@ -1,25 +1,30 @@
 import { count, points, signed } from '@/lib/format';
+import { primaryMetric } from '@/lib/metric';
 import { nearest } from '@/lib/series';
 import { useCursorX } from '@/lib/shared-view';
 import { classColors, classNames, classRows, teacherEvaluation } from './model';
 import { useRun } from './run-context';
 
-/** Per-class IoU at the evaluation under the page's cursor, or the one on show; widest gap to the teacher first. */
+/** Scores per class at the evaluation under the page's cursor, or the one on show; widest gap to the teacher first. */
 export function ClassTable() {
   const { job, evaluations, playback } = useRun();
   const cursor = useCursorX();
   const hovered = cursor === null ? -1 : nearest(evaluations.map((item) => item.iteration), cursor);
-  const at = hovered >= 0 ? hovered : evaluations.findLastIndex((item) => item.iteration <= (playback.shown ?? Infinity));
+  const shown = evaluations.findLastIndex((item) => item.iteration <= (playback.shown ?? Infinity));
+  const at = hovered >= 0 ? hovered : shown;
   const now = evaluations[at] ?? evaluations[0];
   const teacher = teacherEvaluation(job);
-  const rows = classRows(classNames(job), now, evaluations[at - 1], teacher);
+  const rowsAt = (index: number) => classRows(classNames(job), evaluations[index] ?? evaluations[0], evaluations[index - 1], teacher);
+  // The cursor changes the numbers only: a row that jumped away could not be followed.
+  const order = rowsAt(shown).map((row) => row.name);
+  const rows = rowsAt(at).sort((a, b) => order.indexOf(a.name) - order.indexOf(b.name));
   const colors = classColors(job);
   if (!rows.length || (!now && !teacher)) return null;
   const widest = Math.max(1, ...rows.map((row) => Math.abs(row.gap ?? 0)));
   return (
     <section className="block">
       <div className="row">
-        <h2>IoU per class</h2>
+        <h2>{primaryMetric(job.task).perClass} per class</h2>
         <span className="muted tabular">
           {now ? `at ${count(now.iteration)}` : 'before the first evaluation'}
           {teacher ? ', sorted by gap to the teacher' : ', worst first'}

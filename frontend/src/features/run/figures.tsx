@@ -2,6 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import type { ReactNode } from 'react';
 import { metricsQuery } from '@/api/jobs';
 import { fixed, macs, milliseconds, parameters, points, signed } from '@/lib/format';
+import { primaryMetric } from '@/lib/metric';
 import { maskSets, profileOf, teacherEvaluation } from './model';
 import { METRIC_NAMES } from './metric-names';
 import { useRun } from './run-context';
@@ -11,19 +12,20 @@ export function Figures() {
   const { job, ref, evaluations } = useRun();
   const metrics = useQuery(metricsQuery(ref, METRIC_NAMES)).data;
   const last = (name: string) => metrics?.series.find((series) => series.name === name)?.y.at(-1) ?? null;
-  const now = evaluations.at(-1)?.metrics.miou ?? job.metrics['val/miou'];
+  const { key, label } = primaryMetric(job.task);
+  const now = evaluations.at(-1)?.metrics[key] ?? job.metrics[`val/${key}`];
   const best = evaluations.length
-    ? Math.max(...evaluations.map((item) => item.metrics.miou ?? -Infinity))
-    : job.metrics['best/miou'];
-  const teacher = teacherEvaluation(job)?.metrics.miou ?? job.metrics['teacher/miou'];
-  const test = job.metrics['test/miou'];
+    ? Math.max(...evaluations.map((item) => item.metrics[key] ?? -Infinity))
+    : job.metrics[`best/${key}`];
+  const teacher = teacherEvaluation(job)?.metrics[key] ?? job.metrics[`teacher/${key}`];
+  const test = job.metrics[`test/${key}`];
   const sets = maskSets(metrics?.names ?? []);
   const student = profileOf(job, 'student');
   const big = profileOf(job, 'teacher');
   const share = last('kd/share');
   return (
     <dl className="figures tabular">
-      <Figure label={test === undefined ? 'mIoU, val' : 'mIoU, val (test)'}>
+      <Figure label={`${label}, val${test === undefined ? '' : ' (test)'}`}>
         <b>{points(now)}</b>
         {test !== undefined && <span className="second">({points(test)})</span>}
         <small>
@@ -58,8 +60,11 @@ export function Figures() {
         <b>{milliseconds(student?.latency_ms)}</b>
         {big && student && <span className="second">of {milliseconds(big.latency_ms)}</span>}
         <small>
-          {parameters(student?.parameters)}
-          {big && ` of ${parameters(big.parameters)}`} parameters, {macs(student?.macs)}
+          {student
+            ? `${parameters(student.parameters)}${big ? ` of ${parameters(big.parameters)}` : ''} parameters, ${macs(student.macs)}`
+            : job.ended_at
+              ? 'not measured'
+              : 'measured before the first step'}
         </small>
       </Figure>
     </dl>

@@ -15,8 +15,12 @@ export const teacherEvaluation = (job: JobDetail): EvaluationPayload | undefined
     (item) => item.role === 'teacher' && item.split === 'val',
   );
 
-/** The run to hold a distilled one against: the newest finished student alone with the same student and dataset,
- * of the same seed where there is one. */
+/** `camvid@3f9c1e` and `camvid` may be one: a job learns its data's version when it starts. */
+const sameData = (a: string | null | undefined, b: string | null | undefined): boolean =>
+  a === b || (a != null && b != null && (!a.includes('@') || !b.includes('@')) && a.split('@')[0] === b.split('@')[0]);
+
+/** The run to hold a distilled one against: the newest finished student alone with the same student, data and number
+ * of iterations, of the same seed where there is one. */
 export function controlRun(job: JobSummary, jobs: readonly JobSummary[]): JobSummary | undefined {
   if (!job.methods.length) return undefined;
   const alone = jobs
@@ -26,7 +30,8 @@ export function controlRun(job: JobSummary, jobs: readonly JobSummary[]): JobSum
         item.state === 'succeeded' &&
         !item.methods.length &&
         item.student === job.student &&
-        item.dataset === job.dataset,
+        sameData(item.dataset, job.dataset) &&
+        (!job.progress.iterations || item.progress.iterations === job.progress.iterations),
     )
     .sort((a, b) => b.created_at.localeCompare(a.created_at));
   return alone.find((item) => item.seed === job.seed) ?? alone[0];

@@ -1,13 +1,13 @@
 import { useQuery } from '@tanstack/react-query';
 import { useNavigate, useParams, useSearch } from '@tanstack/react-router';
 import { useEffect, useMemo, useState } from 'react';
-import { jobQuery, panelsQuery } from '@/api/jobs';
+import { jobQuery, panelIndexQuery } from '@/api/jobs';
+import type { PanelIndex } from '@/api/types';
 import { useFeed } from '@/api/use-feed';
 import { Problem } from '@/components/problem';
-import { indexPanels } from '@/lib/panels';
 import { nearest } from '@/lib/series';
 import { SharedCursor, SharedViewContext, type SharedView } from '@/lib/shared-view';
-import { formatZoom, parseZoom, type RunSearch } from '@/lib/url';
+import { formatZoom, parseZoom } from '@/lib/url';
 import { Alarms } from './alarms';
 import { RunHeader } from './header';
 import { studentEvaluations } from './model';
@@ -16,10 +16,12 @@ import { RunTabs } from './tabs';
 import { useRunKeys } from './use-run-keys';
 import { usePlayback } from './use-playback';
 
+const NO_PANELS: PanelIndex = { iterations: [], images: [], once: [] };
+
 export function RunPage() {
   const { job: name } = useParams({ from: '/runs/$job' });
   const job = useQuery(jobQuery(name));
-  const panels = useQuery({ ...panelsQuery(name), enabled: job.data?.kind === 'distill' });
+  const panels = useQuery({ ...panelIndexQuery(name), enabled: job.data?.kind === 'distill' }).data ?? NO_PANELS;
   const search = useSearch({ from: '/runs/$job' });
   const navigate = useNavigate({ from: '/runs/$job' });
   const feed = useFeed(job.data ? `jobs=${encodeURIComponent(job.data.id)}` : null);
@@ -31,16 +33,20 @@ export function RunPage() {
     };
   }, [name]);
 
-  const set = (change: Partial<RunSearch>) =>
-    void navigate({ search: (before) => ({ ...before, ...change }), replace: true, resetScroll: false });
+  // A function sees the address as it is then, not as it was drawn: two keys may come faster than one drawing.
+  const set: RunView['set'] = (change) =>
+    void navigate({
+      search: (before) => ({ ...before, ...(typeof change === 'function' ? change(before) : change) }),
+      replace: true,
+      resetScroll: false,
+    });
   const evaluations = useMemo(() => (job.data ? studentEvaluations(job.data) : []), [job.data]);
-  const index = useMemo(() => indexPanels(panels.data ?? []), [panels.data]);
   // Pictures and tables go over the same evaluations; a run without pictures still has scores.
   const iterations = useMemo(
-    () => (index.iterations.length ? index.iterations : evaluations.map((item) => item.iteration)),
-    [index, evaluations],
+    () => (panels.iterations.length ? panels.iterations : evaluations.map((item) => item.iteration)),
+    [panels, evaluations],
   );
-  const playback = usePlayback(iterations, search.it, (it) => set({ it }));
+  const playback = usePlayback(iterations, search.it, set);
 
   const shared: SharedView = {
     cursor,
@@ -52,11 +58,11 @@ export function RunPage() {
       if (at >= 0) playback.choose(iterations[at]!);
     },
   };
-  useRunKeys(name, iterations, playback, search, set);
+  useRunKeys(name, playback, set);
 
   if (job.error && !job.data) return <Problem error={job.error} onRetry={() => void job.refetch()} />;
   if (!job.data) return <Loading name={name} />;
-  const view: RunView = { job: job.data, ref: name, search, set, evaluations, panels: index, iterations, playback };
+  const view: RunView = { job: job.data, ref: name, search, set, evaluations, panels, iterations, playback };
   return (
     <SharedViewContext value={shared}>
       <RunContext value={view}>

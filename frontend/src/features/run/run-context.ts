@@ -1,8 +1,6 @@
 import { createContext, useContext } from 'react';
-import type { EvaluationPayload, JobDetail, PanelInfo } from '@/api/types';
-import type { PanelIndex } from '@/lib/panels';
+import type { EvaluationPayload, JobDetail, PanelIndex } from '@/api/types';
 import type { RunSearch } from '@/lib/url';
-
 import type { Playback } from './use-playback';
 
 export interface RunView {
@@ -10,9 +8,10 @@ export interface RunView {
   /** The job as the address names it (name or id): the key of every query of the page. */
   ref: string;
   search: RunSearch;
-  set: (change: Partial<RunSearch>) => void;
+  set: (change: Partial<RunSearch> | ((before: RunSearch) => Partial<RunSearch>)) => void;
   evaluations: EvaluationPayload[];
-  panels: PanelIndex<PanelInfo>;
+  /** Where there are pictures; the pictures themselves come with `usePictures`. */
+  panels: PanelIndex;
   iterations: number[];
   playback: Playback;
 }

@@ -5,10 +5,12 @@ import { useCursorX } from '@/lib/shared-view';
 import { nextEvaluation } from './model';
 import { useRun } from './run-context';
 import { useEvery } from './use-every';
+import { useImage } from './use-pictures';
 
 /** Moves through the evaluations. While the reader scrubs, new ones wait behind a pill. */
 export function Scrubber() {
-  const { job, ref, iterations, playback, panels, search, set } = useRun();
+  const { job, ref, iterations, playback, panels, set } = useRun();
+  const image = useImage();
   const every = useEvery(ref);
   const cursor = useCursorX();
   const at = playback.shown === undefined ? -1 : nearest(iterations, playback.shown);
@@ -25,7 +27,6 @@ export function Scrubber() {
       </p>
     );
   }
-  const image = search.img ?? panels.images[0];
   return (
     <div className="scrubber">
       <button type="button" className="plain" onClick={playback.toggle} aria-label={playback.playing ? 'Pause' : 'Play'}>

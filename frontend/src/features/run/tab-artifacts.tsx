@@ -6,6 +6,7 @@ import { Empty } from '@/components/command';
 import { DownloadLink } from '@/components/download-link';
 import { Problem } from '@/components/problem';
 import { bytes, count, fixed, value } from '@/lib/format';
+import { primaryMetric } from '@/lib/metric';
 import { useRun } from './run-context';
 
 const ORDER = ['bundle', 'export', 'checkpoint', 'report', 'panel'];
@@ -60,10 +61,11 @@ export function ArtifactsTab() {
 
 /** Verified means: re-scored from the file alone, in a process without the training framework. */
 function Gate({ item }: { item: ArtifactInfo }) {
-  const gate = (item.details?.gate ?? {}) as { miou?: number; checkpoint_miou?: number; agreement?: number };
+  const gate = (item.details?.gate ?? {}) as Record<string, number | undefined>;
+  const { key } = primaryMetric(useRun().job.task);
   const numbers = [
-    gate.miou !== undefined && `file ${fixed(gate.miou, 2)}`,
-    gate.checkpoint_miou !== undefined && `checkpoint ${fixed(gate.checkpoint_miou, 2)}`,
+    gate[key] !== undefined && `file ${fixed(gate[key], 2)}`,
+    gate[`checkpoint_${key}`] !== undefined && `checkpoint ${fixed(gate[`checkpoint_${key}`], 2)}`,
     gate.agreement !== undefined && `agreement ${fixed(gate.agreement, 2)} %`,
   ]
     .filter(Boolean)

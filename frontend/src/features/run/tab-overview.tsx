@@ -1,4 +1,4 @@
-import { LossChart, MiouChart } from './charts';
+import { LossChart, ScoreChart } from './charts';
 import { ClassTable } from './classes';
 import { Figures } from './figures';
 import { Lifecycle } from './lifecycle';
@@ -14,7 +14,7 @@ export function OverviewTab() {
       <Figures />
       <div className="overview">
         <div className="charts">
-          <MiouChart height={208} />
+          <ScoreChart height={208} />
           <LossChart height={176} />
         </div>
         <Viewer />

@@ -10,6 +10,7 @@ import { METRIC_NAMES } from './metric-names';
 import { maskSets } from './model';
 import { useRun } from './run-context';
 import { Scrubber } from './scrubber';
+import { usePictures } from './use-pictures';
 import { CividisScale, maskTitle, Palette, PanelView, usePanel } from './viewer';
 
 export function MasksTab() {
@@ -63,9 +64,10 @@ function RankChart() {
 
 export function PredictionsTab() {
   const { panels, playback } = useRun();
+  const pictures = usePictures({ kind: ['prediction', 'error'] });
   if (!panels.images.length || playback.shown === undefined) return <Scrubber />;
   const kinds = ['image', 'truth', 'prediction', 'error', 'teacher'].filter((kind) =>
-    panels.images.some((image) => panels.find(playback.shown!, image, kind)),
+    panels.images.some((image) => pictures.find(image, kind)),
   );
   return (
     <>
@@ -77,7 +79,7 @@ export function PredictionsTab() {
             <PanelView
               key={kind}
               title={kind === 'image' ? `Image ${image}` : kind[0]!.toUpperCase() + kind.slice(1)}
-              panel={panels.find(playback.shown!, image, kind)}
+              panel={pictures.find(image, kind)}
             />
           ))}
         </div>

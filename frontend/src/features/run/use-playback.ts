@@ -1,4 +1,6 @@
 import { useEffect, useRef, useState } from 'react';
+import { neighbour } from '@/lib/keyboard';
+import type { RunView } from './run-context';
 
 export interface Playback {
   /** The evaluation on show. */
@@ -9,6 +11,8 @@ export interface Playback {
   /** Evaluations that arrived since the reader began to scrub. */
   newer: number;
   choose: (iteration: number) => void;
+  /** To the evaluation before or after. */
+  move: (by: 1 | -1) => void;
   follow: () => void;
   toggle: () => void;
 }
@@ -19,7 +23,7 @@ const FRAME_MS = 500;
 export function usePlayback(
   iterations: readonly number[],
   chosen: number | undefined,
-  set: (iteration: number | undefined) => void,
+  set: RunView['set'],
 ): Playback {
   const [playing, setPlaying] = useState(false);
   const newest = iterations.at(-1);
@@ -37,7 +41,7 @@ export function usePlayback(
       const { iterations: all, shown: at, set: choose } = latest.current;
       const next = all.find((item) => item > (at ?? -1));
       if (next === undefined) setPlaying(false);
-      else choose(next);
+      else choose({ it: next });
     }, FRAME_MS);
     return () => clearInterval(timer);
   }, [playing]);
@@ -49,14 +53,18 @@ export function usePlayback(
     newer: chosen === undefined ? 0 : iterations.filter((item) => item > (known.current ?? 0)).length,
     choose: (iteration) => {
       setPlaying(false);
-      set(iteration);
+      set({ it: iteration });
+    },
+    move: (by) => {
+      setPlaying(false);
+      set((before) => ({ it: neighbour(iterations, before.it ?? newest ?? 0, by) }));
     },
     follow: () => {
       setPlaying(false);
-      set(undefined);
+      set({ it: undefined });
     },
     toggle: () => {
-      if (!playing && shown === newest && iterations[0] !== undefined) set(iterations[0]);
+      if (!playing && shown === newest && iterations[0] !== undefined) set({ it: iterations[0] });
       setPlaying(!playing);
     },
   };

@@ -5,17 +5,16 @@ import type { PanelInfo } from '@/api/types';
 import { classColors } from './model';
 import { useRun } from './run-context';
 import { Scrubber } from './scrubber';
+import { useImage, usePictures } from './use-pictures';
 
 /** The chosen image, and the one panel of a kind at the evaluation on show. */
 export function usePanel() {
-  const { panels, playback, search } = useRun();
-  const image = search.img !== undefined && panels.images.includes(search.img) ? search.img : panels.images[0];
-  const iteration = playback.shown;
-  const none = image === undefined || iteration === undefined;
+  const image = useImage();
+  const pictures = usePictures({ image });
   return {
     image,
-    find: (kind: string) => (none ? undefined : panels.find(iteration, image, kind)),
-    masks: (kind?: string) => (none ? [] : panels.masks(iteration, image, kind)),
+    find: (kind: string) => (image === undefined ? undefined : pictures.find(image, kind)),
+    masks: (kind?: string) => (image === undefined ? [] : pictures.masks(image, kind)),
   };
 }
 

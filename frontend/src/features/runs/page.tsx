@@ -28,10 +28,16 @@ export function RunsPage() {
   const selected = names(search.sel);
   const set = (change: Partial<RunsSearch>) =>
     void navigate({ search: (before) => ({ ...before, ...change }), replace: true });
-  const toggle = (name: string) => {
-    const next = selected.includes(name) ? selected.filter((item) => item !== name) : [...selected, name];
-    set({ sel: next.join(',') || undefined });
-  };
+  // From the address as it is then, not as it was drawn: two keys may come faster than one drawing.
+  const toggle = (name: string) =>
+    void navigate({
+      search: (before) => {
+        const old = names(before.sel);
+        const next = old.includes(name) ? old.filter((item) => item !== name) : [...old, name];
+        return { ...before, sel: next.join(',') || undefined };
+      },
+      replace: true,
+    });
   const compare = () => {
     if (selected.length) void navigate({ to: '/compare', search: { jobs: selected.join(',') } });
   };
@@ -67,6 +73,7 @@ export function RunsPage() {
         />
         <span className="muted tabular">
           {jobs.data ? `${rows.length} of ${jobs.data.total}` : ''}
+          {jobs.data?.next_cursor && `, looking at the newest ${jobs.data.items.length}`}
         </span>
         <FeedNote status={feed.status} />
         <span className="grow" />

@@ -3,7 +3,8 @@ import { IconAlertTriangle } from '@tabler/icons-react';
 import type { JobSummary } from '@/api/types';
 import { StateBadge } from '@/components/state-badge';
 import { runColor } from '@/lib/colors';
-import { ago, count, duration, fixed, points } from '@/lib/format';
+import { ago, count, duration, points } from '@/lib/format';
+import { primaryMetric, sharedLabel } from '@/lib/metric';
 import { silence, STALE_MS } from '@/lib/time';
 import { useNow } from '@/lib/use-now';
 
@@ -27,8 +28,8 @@ export function RunsTable({ rows, at, selected, onToggle, heard }: Props) {
             <th style={{ width: 28 }} className="only-wide" />
             <th>Run</th>
             <th className="only-wide">State</th>
-            <th className="only-wide" style={{ width: 300 }}>Progress</th>
-            <th className="num">mIoU</th>
+            <th className="only-wide" style={{ width: 216 }}>Progress</th>
+            <th className="num">{sharedLabel(rows.map((job) => job.task))}</th>
             <th className="num only-wide">Best</th>
             <th className="num only-wide">Teacher</th>
             <th className="only-wide">Pair</th>
@@ -78,9 +79,9 @@ export function RunsTable({ rows, at, selected, onToggle, heard }: Props) {
               <td className="only-wide">
                 <Progress job={job} now={now} heardAt={heard.get(job.id)} />
               </td>
-              <td className="num">{points(job.metrics['val/miou'])}</td>
-              <td className="num only-wide">{points(job.metrics['best/miou'])}</td>
-              <td className="num only-wide muted">{points(job.metrics['teacher/miou'])}</td>
+              <td className="num">{score(job, 'val')}</td>
+              <td className="num only-wide">{score(job, 'best')}</td>
+              <td className="num only-wide muted">{score(job, 'teacher')}</td>
               <td className="only-wide pair" title={pair(job)}>{pair(job)}</td>
               <td className="only-wide muted">{job.dataset ?? '–'}</td>
               <td className="num only-wide muted">{job.seed ?? '–'}</td>
@@ -94,6 +95,9 @@ export function RunsTable({ rows, at, selected, onToggle, heard }: Props) {
     </div>
   );
 }
+
+const score = (job: JobSummary, of: 'val' | 'best' | 'teacher'): string =>
+  points(job.metrics[`${of}/${primaryMetric(job.task).key}`]);
 
 const methodWord = (job: JobSummary): string =>
   job.kind === 'inspect' ? 'inspection' : job.methods.join(' + ') || 'student alone';
@@ -109,7 +113,7 @@ function isSilent(job: JobSummary, now: number, heardAt: number | undefined): nu
 }
 
 function Progress({ job, now, heardAt }: { job: JobSummary; now: number; heardAt: number | undefined }) {
-  const { iteration, iterations, eta_seconds: eta, iterations_per_second: rate, stage } = job.progress;
+  const { iteration, iterations, eta_seconds: eta, stage } = job.progress;
   if (!iterations) return <span className="muted">{job.state === 'running' ? stage || 'starting' : '–'}</span>;
   const quiet = isSilent(job, now, heardAt);
   const share = Math.min(100, (100 * iteration) / iterations);
@@ -127,11 +131,8 @@ function Progress({ job, now, heardAt }: { job: JobSummary; now: number; heardAt
         {count(iteration)}
         <span className="muted"> / {count(iterations)}</span>
       </span>
-      {job.state === 'running' && quiet === null && stage === 'train' && (
-        <span className="muted">
-          {rate ? `${fixed(rate, 1)} it/s` : ''}
-          {eta != null && ` · ${duration(eta)} left`}
-        </span>
+      {job.state === 'running' && quiet === null && stage === 'train' && eta != null && (
+        <span className="muted">{duration(eta)} left</span>
       )}
       {job.state === 'running' && quiet === null && stage !== 'train' && <span className="muted">{stage}</span>}
       {quiet !== null && <span className="warn">last heard {ago(quiet / 1000)}</span>}
