@@ -77,7 +77,7 @@ def test_two_runs_side_by_side_from_the_keyboard(visit: Visit, world: World) -> 
         "distilled has another training budget"
     )
     distilled, alone = (world.platform.client.jobs.get(name).results for name in ("distilled", "alone"))
-    row = page.get_by_role("row").filter(has=page.get_by_text("distilled", exact=True)).first
+    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name="distilled", exact=True))
     expect(row).to_contain_text(f"{distilled['test/miou']:.1f}")
     difference = round(distilled["test/miou"] - alone["test/miou"], 1)
     expect(row).to_contain_text(f"{'−' if difference < 0 else '+'}{abs(difference):.1f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -40,7 +41,8 @@ def ink(page: Page, chart: str, color: tuple[int, int, int]) -> int:
 def test_a_run_from_the_form_goes_live_without_a_reload(visit: Visit, world: World) -> None:
     visitor = visit()
     page = visitor.see("/new", "New run")
-    spec = {**ACAM, "name": "from-the-form", "schedule": {"iterations": 120}, "evaluation": {"every": 40, "panels": 2}}
+    name = f"from-the-form-{os.getpid()}"  # on a kept platform those of earlier calls are still there
+    spec = {**ACAM, "name": name, "schedule": {"iterations": 120}, "evaluation": {"every": 40, "panels": 2}}
     text = page.get_by_label("Spec as YAML")
     text.fill(yaml.safe_dump({**spec, "studnet": 1}))
     submit = page.get_by_role("button", name="Submit")
@@ -56,7 +58,7 @@ def test_a_run_from_the_form_goes_live_without_a_reload(visit: Visit, world: Wor
     until(lambda: yaml.safe_load(text.input_value()) == {**spec, "seed": 7}, 5)
     expect(submit).to_be_enabled(timeout=10 * SECONDS)
     submit.click()
-    expect(page).to_have_url(f"{world.address}/runs/from-the-form")
+    expect(page).to_have_url(f"{world.address}/runs/{name}")
     page.evaluate("window.sameDocument = true")
     # before the first evaluation: axes, and a word on what is awaited; then points, pictures, masks
     blue = (0x00, 0x72, 0xB2)
@@ -72,7 +74,7 @@ def test_a_run_from_the_form_goes_live_without_a_reload(visit: Visit, world: Wor
     figures = page.locator(".figures")
     expect(figures).to_contain_text("of 4", timeout=20 * SECONDS)  # effective masks of four
     expect(page.locator(".run-header .state").first).to_contain_text("succeeded", timeout=180 * SECONDS)
-    job = world.platform.client.jobs.get("from-the-form")
+    job = world.platform.client.jobs.get(name)
     assert job.info.seed == 7
     expect(figures).to_contain_text(f"{job.results['val/miou']:.1f}")
     expect(figures).to_contain_text(f"to teacher {job.results['teacher/miou']:.1f}")
