@@ -89,11 +89,12 @@ def test_matched_mse_has_the_loss_of_the_run_it_copies():
 
 
 @pytest.mark.parametrize("query", ["teacher", "student"])
-def test_bfloat16_stays_close_to_float64_at_many_positions(query):
-    """Under autocast, with bfloat16 maps of 4,096 positions: the only loss is the rounding of the inputs."""
+@pytest.mark.parametrize("side", [64, pytest.param(128, marks=pytest.mark.long)])
+def test_bfloat16_stays_close_to_float64_at_many_positions(query, side):
+    """Under autocast, with bfloat16 maps of up to 16,384 positions: the only loss is the rounding of the inputs."""
     built = method("acam", [pair(19, 19)], num_classes=19, query=query, mask_gradient="all")
     randomise(built, 0.3)
-    student, teacher = torch.randn(1, 19, 64, 64), torch.randn(1, 19, 64, 64)
+    student, teacher = torch.randn(1, 19, side, side), torch.randn(1, 19, side, side)
     low = student.bfloat16().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = built(context(low, teacher.bfloat16()))
