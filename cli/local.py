@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import FAILED, INVALID, STOPPED, SUCCEEDED, Format, Output, Sets, emit, number, parse_sets, say
-from cli.run_folder import drop_torn_line, earlier, last_lines, new_events, read_events, write_run
+from cli.run_folder import drop_torn_line, earlier, last_lines, make_folder, new_events, read_events, write_run
 
 if TYPE_CHECKING:
     from acamkd_core.spec.events import ResultEvent
@@ -48,6 +48,7 @@ def run(
     inputs = _inputs(input)
     _check_references(spec, inputs)
     folder = (out or Path("runs") / str(spec.name)).expanduser().resolve()
+    make_folder(folder)
     with FolderLock(folder / "run.lock") as lock:
         if not lock.acquire():
             raise CoreError("run.folder_busy", "another `acamkd run` works in this folder", value=str(folder))
@@ -58,7 +59,7 @@ def _run_in(
     folder: Path, spec: JobSpec | InspectSpec, data: dict[str, Any], inputs: dict[str, Path],
     *, resume: bool, device: str, output: Format,
 ) -> int:  # fmt: skip
-    before = earlier(folder, resume)
+    before = earlier(folder, resume, spec)
     if before.result is not None and before.result.status == "succeeded":
         say(f"this run has succeeded already: {folder}")
         return _report(spec, folder, before.result, output)
@@ -66,7 +67,11 @@ def _run_in(
     if before.attempts and resume:
         where = before.checkpoint.name if before.checkpoint else "the start: no checkpoint was written"
         say(f"attempt {before.attempts + 1}, from {where}")
-    result, code = _train(str(spec.name), folder)
+    result, code, stopped = _train(str(spec.name), folder)
+    if result is None and stopped:
+        # Too early for the child to have heard: it was loading its libraries, and there was nothing to keep yet.
+        say(f"stopped before anything was trained; go on with --resume   {folder}")
+        return STOPPED
     if result is None:
         say(f"error: the run ended without a result (exit code {code})")
         say(f"  hint:  its log is {folder / 'log.txt'}")
@@ -139,8 +144,11 @@ class _Stop:
             self.child.terminate()
 
 
-def _train(name: str, folder: Path) -> tuple[ResultEvent | None, int]:
-    """Runs the child and shows what it says. Returns its result event (None: it died without) and its exit code."""
+def _train(name: str, folder: Path) -> tuple[ResultEvent | None, int, bool]:
+    """Runs the child and shows what it says.
+
+    Returns its result event (None: it died without), its exit code, and whether it was asked to stop.
+    """
     from cli.view import Display, RunView
 
     events = folder / "events.jsonl"
@@ -183,7 +191,7 @@ def _train(name: str, folder: Path) -> tuple[ResultEvent | None, int]:
         assert child.stdin is not None
         child.stdin.close()
         child.wait()
-    return result, child.returncode
+    return result, child.returncode, stop.asked > 0
 
 
 def _report(spec: JobSpec | InspectSpec, folder: Path, result: ResultEvent, output: Format) -> int:
@@ -213,6 +221,8 @@ def _report(spec: JobSpec | InspectSpec, folder: Path, result: ResultEvent, outp
         return INVALID if result.reason == "spec_or_data" else FAILED
     if shown:
         return SUCCEEDED
+    if spec.kind == "inspect":
+        return _show_inspection(folder, exports)
     for name, value in sorted(result.metrics.items()):
         print(f"{name:<22} {number(value)}")
     gated = [one for one in exports if one.gate and one.format != "zip"]
@@ -223,6 +233,19 @@ def _report(spec: JobSpec | InspectSpec, folder: Path, result: ResultEvent, outp
     if summary["bundle"]:
         print(f"bundle  {summary['bundle']}")
     return SUCCEEDED
+
+
+def _show_inspection(folder: Path, exports: list[Any]) -> int:
+    """The report, and where the contact sheet lies. A dataset with errors is a failure, as for `datasets inspect`."""
+    from acamkd_core.spec.inspection import InspectionReport
+    from cli.inspection import print_report
+
+    [event] = [event for event in read_events(folder / "events.jsonl") if event.type == "inspection"][-1:]
+    report = InspectionReport.model_validate(event.report)
+    print_report(report)
+    for one in exports:
+        print(f"sheet   {folder / one.path}")
+    return SUCCEEDED if report.ok else FAILED
 
 
 def _verdict(name: str, verified: bool | None, gate: dict[str, Any]) -> str:

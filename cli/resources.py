@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.inspection import print_findings, print_report
 from cli.output import FAILED, SUCCEEDED, Format, Output, emit, millions, number, say, table
 from cli.remote import client
 
@@ -144,7 +145,7 @@ def show_dataset(name: Annotated[str, typer.Argument(metavar="NAME")], output: O
     info = client().datasets.get(name)
     if not emit(info, output):
         _dataset_table([info])
-        _findings(info.report.get("findings") or [])
+        print_findings(info.report.get("findings") or [])
     return SUCCEEDED
 
 
@@ -161,7 +162,7 @@ def inspect_dataset(
     info = server.datasets.wait(target)
     if not emit(info, output):
         _dataset_table([info])
-        _findings(info.report.get("findings") or [])
+        print_findings(info.report.get("findings") or [])
     return FAILED if info.state == "failed" or info.errors else SUCCEEDED
 
 
@@ -172,26 +173,8 @@ def _inspect_here(folder: Path, output: Format) -> int:
 
     report = look(open_dataset(AutoDataset(root=str(folder)), strict=False))
     if not emit(report, output):
-        print(f"{report.name}@{report.digest}  {report.task}  ignore {report.ignore_id}")
-        table(
-            ["split", ">images", ">labelled", ">ignored pixels"],
-            (
-                [one.role, one.images, one.labelled, f"{100 * one.ignored / one.pixels:.1f} %" if one.pixels else None]
-                for one in report.splits
-            ),
-        )
-        _findings([finding.model_dump() for finding in report.findings])
+        print_report(report)
     return FAILED if any(finding.severity == "error" for finding in report.findings) else SUCCEEDED
-
-
-def _findings(findings: list[dict[str, Any]]) -> None:
-    for one in findings:
-        where = f" [{one['split']}]" if one.get("split") else ""
-        print(f"{one.get('severity')}{where}: {one.get('message')}")
-        if one.get("files"):
-            print(f"  {', '.join(one['files'][:5])}")
-    if not findings:
-        print("no findings")
 
 
 def workers(output: Output = Format.table) -> int:

@@ -23,19 +23,38 @@ class Before:
     device_seconds: float = 0.0
     checkpoint: Path | None = None
     result: ResultEvent | None = None
+    spec: JobSpec | InspectSpec | None = None
 
 
-def earlier(folder: Path, resume: bool) -> Before:
+def make_folder(folder: Path) -> None:
+    """Makes the run folder. Raises CoreError `run.folder`."""
+    from acamkd_core.spec.errors import CoreError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CoreError(
+            "run.folder", f"the run folder cannot be made: {error.strerror}", field="--out", value=str(folder)
+        ) from None
+
+
+def earlier(folder: Path, resume: bool, spec: JobSpec | InspectSpec) -> Before:
     """What lies in the run folder.
 
     Raises:
-        CoreError: `run.folder_in_use` when there is an earlier run and `--resume` was not said.
+        CoreError: `run.folder_in_use` when there is an earlier run and `--resume` was not said; `run.other_spec` when a
+            finished one is of another spec (one that has not ended is refused by the engine, which knows what matters).
     """
     from acamkd_core.spec.errors import CoreError
 
     if not (folder / "run.json").exists():
         return Before()
     before = read_before(folder)
+    if resume and before.result is not None and before.result.status == "succeeded" and before.spec != spec:
+        raise CoreError(
+            "run.other_spec", "the run in this folder has succeeded, with another spec",
+            hint="--out DIR takes another folder", field="--out", value=str(folder),
+        )  # fmt: skip
     if resume:
         return before
     if before.checkpoint is not None or (before.result is not None and before.result.status == "succeeded"):
@@ -50,8 +69,11 @@ def earlier(folder: Path, resume: bool) -> Before:
 
 def read_before(folder: Path) -> Before:
     """The number of the last attempt, how far it came, and its newest checkpoint that is still there."""
+    from acamkd_core.spec.job import parse_job
+
     note = folder / "run.json"
-    before = Before(attempts=int(json.loads(note.read_text(encoding="utf-8")).get("attempt", 1)))
+    data = json.loads(note.read_text(encoding="utf-8"))
+    before = Before(attempts=int(data.get("attempt", 1)), spec=parse_job(data["spec"]))
     for event in read_events(folder / "events.jsonl"):
         if event.type == "progress":
             before.device_seconds = event.device_seconds

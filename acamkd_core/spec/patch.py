@@ -101,6 +101,6 @@ def apply_set(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
             if problem.code == "spec.unknown_key" and problem.field is not None:
                 for path in changes:
                     if path == problem.field or path.startswith(problem.field + "."):
-                        raise _refuse(path, f"there is no field {problem.field!r}") from None
+                        raise _refuse(path, f"there is no field {problem.field!r}", problem.hint) from None
         raise
     return changed
