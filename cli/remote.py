@@ -62,9 +62,11 @@ def submit(
 
 def _submitted(job: Job, watch_it: bool, output: Format) -> int:
     assert job.submitted is not None
-    if not emit(job.submitted, output):
+    if output is Format.table:
         _print_summary(job.submitted, job.url)
-    return _watch(job) if watch_it else SUCCEEDED
+    elif not watch_it:  # with --watch the one document is the job as it ended
+        emit(job.submitted, output)
+    return _watch(job, output) if watch_it else SUCCEEDED
 
 
 def _print_summary(answer: SubmitAnswer, url: str | None) -> None:
@@ -145,12 +147,12 @@ def show(
     return SUCCEEDED
 
 
-def watch(job: JobRef) -> int:
-    """Watch a job until it has ended; the exit code says how."""
-    return _watch(client().jobs.get(job))
+def watch(job: JobRef, output: Output = Format.table) -> int:
+    """Watch a job until it has ended; the exit code says how. JSON and YAML print the job once, at its end."""
+    return _watch(client().jobs.get(job), output)
 
 
-def _watch(job: Job) -> int:
+def _watch(job: Job, output: Format) -> int:
     from cli.view import Display, RunView
 
     view = RunView(job.name)
@@ -171,6 +173,7 @@ def _watch(job: Job) -> int:
             say(f"the job goes on; `acamkd watch {job.name}` comes back to it, `acamkd cancel {job.name}` ends it")
             return 130
     info = job.info
+    emit(info, output)
     if info.error is not None:
         say(f"error: {info.error.message}{'  (' + info.error.hint + ')' if info.error.hint else ''}")
     for line in info.last_log:
@@ -196,6 +199,10 @@ def logs(
                 import json
 
                 print(json.dumps(line, ensure_ascii=False), flush=True)
+            elif output is Format.yaml:
+                import yaml
+
+                print(yaml.safe_dump([line], sort_keys=False, allow_unicode=True), end="", flush=True)
             else:
                 print(line.get("text", ""), flush=True)
     except KeyboardInterrupt:
@@ -296,11 +303,11 @@ def compare(
 
 def download(
     job: JobRef,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write into.")] = Path("."),
+    out: Annotated[Path, typer.Option("-d", "--out", metavar="DIR", help="Folder to write into.")] = Path("."),
     artifact: Annotated[
         str, typer.Option("--artifact", "-a", help="bundle, a format (onnx, safetensors), or a file's name.")
     ] = "bundle",
-    form: Annotated[Format, typer.Option("--format", help="Form of the answer.")] = Format.table,
+    output: Output = Format.table,
 ) -> int:
     """Fetch what a job made; an interrupted download goes on where it stopped, and is verified."""
     from acamkd_core.spec.errors import CoreError
@@ -313,7 +320,7 @@ def download(
             "artifact.not_found", str(error.args[0]), hint="files appear when the job has exported", value=artifact
         ) from None
     path = chosen.download(f"{out}{os.sep}")
-    if not emit({"path": str(path), "artifact": chosen.info}, form):
+    if not emit({"path": str(path), "artifact": chosen.info}, output):
         print(path)
         verdict = {True: "verified", False: "NOT verified by its gate", None: "no gate for this format"}
         say(f"{chosen.info.bytes / 1e6:.2f} MB, SHA-256 checked, {verdict[chosen.verified]}")

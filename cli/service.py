@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import SUCCEEDED, say
+from cli.output import SUCCEEDED, Format, Output, emit, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -27,20 +27,24 @@ DataOrEnvironment = Annotated[
 def up(
     data: DataOption = DEFAULT_DATA,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the dashboard and the API.")] = 8080,
+    output: Output = Format.table,
 ) -> int:
-    """Run the whole platform on this machine: broker, server with dashboard, one worker. Ctrl-C stops all of it."""
+    """Run the whole platform on this machine: broker, server with dashboard, one worker. Ctrl-C stops all of it.
+
+    JSON and YAML print one document once it answers (address, data folder, process id); news goes to standard error.
+    """
     from cli.up import require_free_folder
     from cli.up import up as start
 
     require_free_folder(data)
-    return start(data, port)
+    return start(data, port, output=output)
 
 
-def down(data: DataOption = DEFAULT_DATA) -> int:
+def down(data: DataOption = DEFAULT_DATA, output: Output = Format.table) -> int:
     """Stop what `acamkd up` started with this data folder, and nothing else."""
     from cli.up import down as stop
 
-    return stop(data)
+    return stop(data, output=output)
 
 
 def _choose_data(data: Path | None) -> None:
@@ -90,10 +94,14 @@ def worker(data: DataOrEnvironment = None) -> int:
     return main()
 
 
-def migrate(data: DataOrEnvironment = None) -> int:
+def migrate(data: DataOrEnvironment = None, output: Output = Format.table) -> int:
     """Bring the database to the newest schema; safe at any time, and from several machines at once."""
+    from server.db.migrate import current_revision
+
     with local_database(data) as (engine, _):
-        say(f"the database has the newest schema ({engine.dialect.name})")
+        kind, revision = engine.dialect.name, current_revision(engine)
+    if not emit({"database": kind, "revision": revision}, output):
+        say(f"the database has the newest schema ({kind}, {revision})")
     return SUCCEEDED
 
 

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from acamkd_core.spec.errors import CoreError
+from cli.output import Format, emit, say
 from cli.processes import FolderLock, Part, Record, end_recorded, free_port
 from cli.valkey import valkey_part
 
@@ -23,8 +25,17 @@ _HOPELESS_DEATHS = 4  # a server that never answered and died so often has a con
 class Platform:
     """Broker, server and worker of one data folder, as children of this process."""
 
-    def __init__(self, data: Path, port: int, *, workers: bool = True, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        data: Path,
+        port: int,
+        *,
+        workers: bool = True,
+        say: Callable[[str], None] = print,
+        document: Callable[[dict[str, Any]], object] = lambda _: None,
+    ) -> None:
         self.data, self.wanted_port, self.say = data.expanduser().resolve(), port, say
+        self.document = document
         self.with_worker = workers
         self.lock = FolderLock(self.data / "up.lock")
         self.record = Record(self.data / "up.json")
@@ -38,6 +49,8 @@ class Platform:
         if not self.lock.acquire():
             address, living = self.record.read()
             self.say(f"already running at {address} (data folder {self.data})" if living else "another up is starting")
+            up = living.get("up")
+            self.document({"address": address, "data": str(self.data), "pid": up.pid if up else None, "started": False})
             return 0
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -100,6 +113,7 @@ class Platform:
             if not self._answered and answers(self.address, self._server_pid()):
                 self._answered = True
                 self.say(f"acamkd is up: {self.address}   (Ctrl-C stops it; data in {self.data})")
+                self.document({"address": self.address, "data": str(self.data), "pid": os.getpid(), "started": True})
             if not self._answered and time.monotonic() > deadline:
                 self.say(f"the server has not answered within {_START_SECONDS:g} s; still trying")
                 deadline = float("inf")
@@ -157,17 +171,24 @@ def migrate(data: Path) -> None:
         engine.dispose()
 
 
-def up(data: Path, port: int = 8080, *, workers: bool = True) -> int:
+def up(data: Path, port: int = 8080, *, workers: bool = True, output: Format = Format.table) -> int:
     """Run the platform in the foreground until Ctrl-C. Returns the exit code.
 
     Raises:
         CoreError: `up.data_folder`, when the data folder cannot be written.
     """
     require_free_folder(data)
-    return Platform(data, port, workers=workers, say=lambda line: print(line, flush=True)).run()
+    if output is Format.table:
+        return Platform(data, port, workers=workers, say=lambda line: print(line, flush=True)).run()
+
+    def document(facts: dict[str, Any]) -> None:
+        emit(facts, output)
+        sys.stdout.flush()
+
+    return Platform(data, port, workers=workers, say=say, document=document).run()
 
 
-def down(data: Path) -> int:
+def down(data: Path, *, output: Format = Format.table) -> int:
     """Stop the platform of this data folder, and only its processes. Returns 0 also when nothing ran."""
     data = data.expanduser().resolve()
     record, lock = Record(data / "up.json"), FolderLock(data / "up.lock")
@@ -184,7 +205,9 @@ def down(data: Path) -> int:
     living.pop("up", None)
     end_recorded(living)
     record.remove()
-    print("stopped" if main or living else "nothing was running", flush=True)
+    stopped = bool(main or living)
+    if not emit({"stopped": stopped}, output):
+        print("stopped" if stopped else "nothing was running", flush=True)
     return 0
 
 

@@ -83,7 +83,8 @@ def record_child(folder: Path, job: str, attempt: int, pid: int) -> None:
 def end_orphans(attempts: Path) -> list[int]:
     """End what an earlier worker of this folder left running.
 
-    A recorded pid counts only with its start time: pids are reused.
+    A recorded pid counts only with its start time and the job's mark: pids are reused, and a data folder may be shared
+    by machines that have the same pids.
 
     Returns:
         The pids of the children that were found alive.
@@ -97,8 +98,10 @@ def end_orphans(attempts: Path) -> list[int]:
         except (ValueError, KeyError, OSError):
             continue
         same = False
-        with contextlib.suppress(psutil.NoSuchProcess):
-            same = abs(psutil.Process(pid).create_time() - created) < 1.0
+        with contextlib.suppress(*_GONE, OSError):
+            process = psutil.Process(pid)
+            marked = process.environ().get(JOB_VARIABLE) == job
+            same = marked and abs(process.create_time() - created) < 1.0
         if same or processes_of(job, attempt):
             ended.append(pid)
             kill_all(job, attempt, pid if same else None)

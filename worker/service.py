@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +34,7 @@ from worker.supervisor import Supervisor, Surroundings
 
 log = structlog.get_logger("worker")
 _FOLDERS = 64
+_LOCK_TRIES = 10
 
 
 class WorkerService:
@@ -71,7 +73,7 @@ class WorkerService:
         folder, self._lock = own_folder(self.settings.workers_dir, self.settings.worker_name)
         attempts = folder / "attempts"
         attempts.mkdir(exist_ok=True)
-        for pid in end_orphans(attempts):
+        for pid in [*end_orphans(attempts), *end_orphans_of_the_dead(self.settings.workers_dir)]:
             log.warning("ended an orphan of an earlier worker", pid=pid)
         for leftover in attempts.iterdir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -186,13 +188,34 @@ def own_folder(parent: Path, name: str) -> tuple[Path, IO[str]]:
         folder = parent / (base if number == 1 else f"{base}-{number}")
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("a", encoding="ascii")
+        if _locked(lock, tries=_LOCK_TRIES):
+            return folder, lock
+        lock.close()
+    raise CoreError("worker.folders", f"{_FOLDERS} workers named {base!r} already run on this data folder")
+
+
+def _locked(lock: IO[str], *, tries: int) -> bool:
+    """Takes a lock. A worker that starts looks into the folders of the dead for a moment: that is waited for."""
+    for attempt in range(tries):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            lock.close()
-            continue
-        return folder, lock
-    raise CoreError("worker.folders", f"{_FOLDERS} workers named {base!r} already run on this data folder")
+            if attempt + 1 < tries:
+                time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def end_orphans_of_the_dead(parent: Path) -> list[int]:
+    """As `end_orphans`, for workers of other names on this data folder that nobody runs any more: a child that was
+    stopped when its worker was killed heard nothing of it."""
+    ended = []
+    for path in sorted(parent.glob("*/lock")):
+        with path.open("a", encoding="ascii") as lock:
+            if _locked(lock, tries=1):  # else its worker lives
+                ended += end_orphans(path.parent / "attempts")
+    return ended
 
 
 def versions() -> dict[str, str]:

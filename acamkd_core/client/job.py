@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from acamkd_core.client.artifacts import Artifacts
 from acamkd_core.client.errors import Unreachable
+from acamkd_core.client.line import Line
 from acamkd_core.client.series import Metric
 from acamkd_core.client.stream import follow
 from acamkd_core.client.transport import Transport
@@ -90,7 +90,7 @@ class Job:
         A server that restarts meanwhile is waited for, up to two minutes.
 
         Args:
-            progress: True draws a line on standard error; a callable gets a `JobDetail` about once a second.
+            progress: True draws a line on standard error (in a log file: one a change, at most every ten seconds); a callable gets a `JobDetail` about once a second.
             timeout: seconds; None waits for ever.
 
         Raises:
@@ -99,7 +99,8 @@ class Job:
         """
         started = time.monotonic()
         away_since: float | None = None
-        show = _line if progress is True else progress or None
+        line = Line() if progress is True else None
+        show = line or (progress if callable(progress) else None)
         pause = 0.2
         while True:
             try:
@@ -112,8 +113,8 @@ class Job:
             if show is not None:
                 show(self.info)
             if self.done:
-                if show is _line:
-                    print(file=sys.stderr)
+                if line is not None:
+                    line.end()
                 return self
             if timeout is not None and time.monotonic() - started + pause > timeout:
                 raise TimeoutError(f"job {self.name} is {self.state} after {timeout:g} s")
@@ -253,16 +254,3 @@ class Job:
     def attempts(self) -> list[AttemptInfo]:
         """Every try, where it ran and how it ended."""
         return self._transport.get(Page[AttemptInfo], f"/jobs/{self.id}/attempts").items
-
-
-def _line(info: JobDetail) -> None:
-    """One line on standard error, drawn over itself."""
-    progress = info.progress
-    parts = [info.name, info.state]
-    if info.state == "running" and progress.iterations:
-        parts.append(f"{progress.stage} {progress.iteration}/{progress.iterations}")
-    if progress.eta_seconds is not None and info.state == "running":
-        parts.append(f"ETA {progress.eta_seconds:.0f} s")
-    if (value := info.metrics.get("val/miou")) is not None:
-        parts.append(f"val mIoU {value:.2f}")
-    print(f"\r\033[K{'  '.join(parts)}", end="", file=sys.stderr, flush=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from acamkd_core.spec.errors import CoreError
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -33,8 +35,17 @@ class Metric:
         return {"name": self.name, "job": self.job, self.x_name: list(self.x), "value": list(self.y)}
 
     def to_pandas(self) -> Any:
-        """A `pandas.DataFrame` with one column, indexed by x. pandas is not a dependency; install it for this."""
-        import pandas  # type: ignore[import-untyped, import-not-found, unused-ignore]
+        """A `pandas.DataFrame` with one column, indexed by x. pandas is not a dependency; install it for this.
+
+        Raises:
+            CoreError: `install.missing`.
+        """
+        try:
+            import pandas  # type: ignore[import-untyped, import-not-found, unused-ignore]
+        except ModuleNotFoundError:
+            raise CoreError(
+                "install.missing", "to_pandas needs pandas, which is not installed", hint="pip install pandas"
+            ) from None
 
         index = pandas.Index(self.x, name=self.x_name)
         return pandas.DataFrame({self.name: pandas.array(self.y, dtype="Float64")}, index=index)

@@ -237,7 +237,8 @@ def _check_ratio(ratio: Any, source: str | None, path: str, scope: Scope, checke
             checked.problems.append(error.info)
 
 
-def _train_images(spec: JobSpec, checked: Checked) -> int | None:
+def train_images(spec: JobSpec, checked: Checked) -> int | None:
+    """Images of the training split, where they are known before the run."""
     if spec.dataset.format == "scenes":
         return spec.dataset.train_images
     images = checked.dataset.images if checked.dataset is not None else {}
@@ -246,7 +247,7 @@ def _train_images(spec: JobSpec, checked: Checked) -> int | None:
 
 
 def _check_numbers(spec: JobSpec, checked: Checked) -> None:
-    images, batch = _train_images(spec, checked), spec.batch
+    images, batch = train_images(spec, checked), spec.batch
     if images is not None and batch.global_size > images:
         message = f"a batch of {batch.global_size} does not fit {images} training images"
         checked.refuse("batch.too_many", message, "batch.global_size", value=batch.global_size)

@@ -13,6 +13,7 @@ from server.db.base import utcnow
 from server.db.tables import Job
 from server.jobs import repository
 from server.jobs.checks import Checked
+from server.jobs.estimate import pair_words
 from server.jobs.references import Network
 from server.workers import repository as workers
 
@@ -87,8 +88,9 @@ def summary_lines(spec: JobSpec | InspectSpec, checked: Checked, *, given: int, 
         if spec.teacher is None:
             lines.append(f"pair   student {student} alone")
         else:
-            levels = ", ".join(dict.fromkeys(level for term in spec.distill for level in term.at)) or "no terms"
-            lines.append(f"pair   teacher {_network_line(checked.teacher)} -> student {student}   {levels}")
+            lines.append(
+                f"pair   teacher {_network_line(checked.teacher)} -> student {student}   {pair_words(spec, checked)}"
+            )
     return lines
 
 

@@ -31,6 +31,7 @@ class Network:
     metrics: dict[str, float] = field(default_factory=dict)
     input: dict[str, str] | None = None  # how a worker finds its file
     parents: dict[str, str] = field(default_factory=dict)  # jobs that have to end first: id -> name
+    counted: int | None = None  # parameters, as a run found them
 
     def with_arch(self, arch: Any) -> Network:
         """The same with the spec's architecture, which wins over the one that the weights carry."""
@@ -46,7 +47,9 @@ class Network:
         return []
 
     def parameters(self) -> int | None:
-        """Parameters of a preset's network at the catalog's number of classes; None for any other."""
+        """As a run counted them, or a preset's at the catalog's number of classes; None for any other network."""
+        if self.counted is not None:
+            return self.counted
         presets = load_catalog().presets
         return next((preset.inference_parameters for preset in presets if preset.arch == self.arch), None)
 
@@ -74,6 +77,7 @@ def _of_job(session: Session, caller: CallerScope, ref: str, where: str) -> Netw
         arch=_arch_of(job),
         classes=[str(item.get("name")) if isinstance(item, dict) else str(item) for item in facts],
         metrics=dict(job.metrics),
+        counted=((job.facts.get("profile") or {}).get("student") or {}).get("parameters"),
         input={"job": job.id},
         parents={} if job.state == "succeeded" else {job.id: job.name},
     )
@@ -89,6 +93,7 @@ def _of_model(session: Session, caller: CallerScope, ref: str, where: str) -> Ne
         arch=_arch_of(job) if job is not None else None,
         classes=[str(name) for name in row.classes],
         metrics=dict(row.metrics),
+        counted=row.parameters,
         input={"artifact": row.artifact_id},
     )
 

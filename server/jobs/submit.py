@@ -16,7 +16,7 @@ from server.auth import repository as audit
 from server.auth.service import CallerScope
 from server.context import wake_after_commit
 from server.db.tables import Job
-from server.jobs import describe, names, repository
+from server.jobs import describe, estimate, names, repository
 from server.jobs.checks import Checked, Scope, check_inspection, check_job
 from server.jobs.resolve import count_given, resolve
 from server.settings import Settings
@@ -155,7 +155,9 @@ def submit(
     wake_after_commit(session)
     answer = _answer(prepared)
     answer.id, answer.state, answer.queue = job.id, job.state, describe.queue_info(session, job)  # type: ignore[assignment]
-    answer.summary.append(_queue_line(session, job, answer))
+    seconds = estimate.eta_seconds(session, job, spec, checked) if isinstance(spec, JobSpec) else None
+    eta = f"   ETA {estimate.duration(seconds)}" if seconds is not None else ""
+    answer.summary.append(_queue_line(session, job, answer) + eta)
     return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from acamkd_core.spec.job import parse_job
 from acamkd_core.spec.yaml_text import load_yaml
-from cli.main import run_command
+from cli.main import app, run_command
 from tests.acamkd_core.client.seed import Attempt
 from tests.cli.running import TINY, RunningServer, clean_environment
 
@@ -61,6 +63,22 @@ def test_help_loads_nothing_heavy() -> None:
         "keys",
     ):
         assert f" {verb} " in shown.stdout
+
+
+def test_every_command_that_says_something_says_it_as_data_too() -> None:
+    """All but the two that run in the foreground and only log."""
+    found: dict[str, bool] = {}
+
+    def walk(group: Any, path: str) -> None:
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                walk(command, f"{path}{name} ")
+            else:
+                found[f"{path}{name}"] = any("-o" in one.opts and one.name == "output" for one in command.params)
+
+    walk(typer.main.get_command(app), "")
+    assert len(found) > 28
+    assert [name for name, has in found.items() if not has] == ["server", "worker"]
 
 
 def test_submit_says_what_it_made(connected: RunningServer, job_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +144,11 @@ def test_download_and_watch_of_a_finished_job(
     attempt.succeed()
     assert run_command(["watch", "done"]) == 0
     capsys.readouterr()
-    assert run_command(["download", "done", "-o", str(tmp_path / "out")]) == 0
+    assert as_json(capsys, "watch", "done")["metrics"] == {"val/miou": 12.5}
+    told = as_json(capsys, "download", "done", "-d", str(tmp_path / "again"))
+    assert told["path"] == str(tmp_path / "again" / "bundle.zip")
+    assert told["artifact"]["sha256"] == hashlib.sha256((tmp_path / "bundle.zip").read_bytes()).hexdigest()
+    assert run_command(["download", "done", "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
     assert shown.out.strip() == str(tmp_path / "out" / "bundle.zip")
     assert "NOT verified" in shown.err
@@ -166,6 +188,16 @@ def test_init_finds_what_lies_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [term.method for term in parse_job(load_yaml((folder / "job.yaml").read_text())).distill] == ["acam"]  # type: ignore[union-attr]
     assert run_command(["init", str(folder)]) == 1
     assert run_command(["init", str(folder), "--force"]) == 0
+
+
+def test_migrate_says_which_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ACAMKD_DATABASE_URL", raising=False)
+    for _ in range(2):
+        told = as_json(capsys, "migrate", "--data", str(tmp_path))
+        assert told["database"] == "sqlite"
+        assert told["revision"]
 
 
 def test_families_need_no_server(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -40,7 +41,7 @@ class Running:
         return self.output.read_text()
 
     def address(self) -> str:
-        until(lambda: "acamkd is up" in self.text() or self.process.poll() is not None, 60)
+        until(lambda: "acamkd is up" in self.text() or self.process.poll() is not None, 180)
         assert self.process.poll() is None, self.text()
         return self.text().split("acamkd is up: ")[1].split()[0]
 
@@ -69,7 +70,7 @@ def test_up_serves_restarts_and_stops(tmp_path: Path, started: list[Running]) ->
         address = up.address()
     assert f"port {port} is taken" in up.text()
     assert httpx.get(f"{address}/readyz", trust_env=False).json()["status"] == "ready"
-    until(lambda: len(httpx.get(f"{address}/api/v1/workers", trust_env=False).text) > 2, 30)
+    until(lambda: len(httpx.get(f"{address}/api/v1/workers", trust_env=False).text) > 2, 120)
     parts = up.parts()
     assert set(parts) == {"up", "valkey", "server", "worker"}
     # a second one in the same folder says where the first is
@@ -77,15 +78,22 @@ def test_up_serves_restarts_and_stops(tmp_path: Path, started: list[Running]) ->
         [sys.executable, "-c", _CODE, "up", str(up.data)], capture_output=True, text=True, timeout=60
     )
     assert (again.returncode, address in again.stdout) == (0, True)
+    main = [sys.executable, "-m", "cli.main"]
+    told = subprocess.run(
+        [*main, "up", "--data", str(up.data), "-o", "json"], capture_output=True, text=True, timeout=60
+    )
+    document = {"address": address, "data": str(up.data), "pid": up.process.pid, "started": False}
+    assert json.loads(told.stdout) == document
+    assert "already running" in told.stderr
     # a dead part comes back
     parts["server"].kill()
-    until(lambda: up.parts().get("server", parts["server"]).pid != parts["server"].pid, 20)
-    until(lambda: _answers(address), 30)
+    until(lambda: up.parts().get("server", parts["server"]).pid != parts["server"].pid, 120)
+    until(lambda: _answers(address), 120)
     # Ctrl-C ends all of it, and only it
     everyone = up.parts()
     up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(60) == 0, up.text()
-    _, alive = psutil.wait_procs([part for name, part in everyone.items() if name != "up"], timeout=5)
+    assert up.process.wait(120) == 0, up.text()
+    _, alive = psutil.wait_procs([part for name, part in everyone.items() if name != "up"], timeout=30)
     assert alive == []
     assert not (up.data / "up.json").exists()
 
@@ -107,6 +115,11 @@ def test_after_a_kill_of_up_itself_down_ends_what_it_left(tmp_path: Path, starte
         [sys.executable, "-c", _CODE, "down", str(up.data)], capture_output=True, text=True, timeout=90
     )
     assert done.stdout.strip() == "nothing was running"
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "down", "--data", str(up.data), "-o", "json"],
+        capture_output=True, text=True, timeout=90,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {"stopped": False}
 
 
 def test_the_broker_wants_its_password_and_keeps_its_queue(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from server.db.session import make_engine, read_session, write_session
 from server.db.tables import Artifact, Attempt, Job, MetricPoint, Model
 from server.jobs import repository as jobs
 from server.queue import WakeUps
+from server.workers.repository import list_workers
 from worker.processes import processes_of
 
 STAND_IN = [sys.executable, str(Path(__file__).with_name("stand_in_child.py"))]
@@ -207,6 +208,11 @@ class Bench:
                 return False
             connection.rollback()
             return True
+
+    def seen_workers(self) -> set[str]:
+        """Names of the workers that have reported themselves."""
+        with read_session(self.engine) as session:
+            return {worker.name for worker in list_workers(session)}
 
     def child_pid(self, job_id: str) -> int:
         until(lambda: bool(self.attempts(job_id)) and self.attempts(job_id)[-1].pid is not None, 120)

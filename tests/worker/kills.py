@@ -67,7 +67,7 @@ def kill_both(bench: Bench, job_id: str) -> None:
         os.kill(pid, signal.SIGSTOP)  # it cannot react to its lifeline: the next worker has to end it
     bench.workers[-1].kill()
     bench.workers[-1].wait(5)
-    bench.worker()  # the same name: it finds the orphan in its folder
+    bench.worker(f"next-{len(bench.workers)}")  # another name: it finds the orphan in the folder of the dead one
     with contextlib.suppress(TimeoutError):
         until(lambda: not psutil.pid_exists(pid), 120)
     assert not psutil.pid_exists(pid)

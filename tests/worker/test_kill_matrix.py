@@ -104,11 +104,12 @@ def test_ninety_seconds_of_sigstop_with_the_intervals_of_production(tmp_path: Pa
     bench = Bench(tmp_path, fast=False)
     try:
         first = bench.worker("first")
-        job_id = bench.submit(**{**HABITS, "pace": 0.05})
+        job_id = bench.submit(**{**HABITS, "pace": 0.3})
         bench.wake()
         bench.wait_step(job_id, 25)
         bench.worker("second")
-        time.sleep(10)  # it is there; the first one is not nearly done
+        until(lambda: len(bench.seen_workers()) == 2, 120)
+        assert bench.job(job_id).state == "running"
         begun = time.monotonic()
         bench.stop_worker(first)
         until(lambda: len(bench.attempts(job_id)) == 2, 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,10 +15,11 @@ import psutil
 import pytest
 
 from server.jobs.reaper import AwakeClock
+from tests.worker.bench import until
 from worker.child import Child, kernel_oom_kills
 from worker.environment import child_environment
-from worker.processes import end_orphans, processes_of, record_child
-from worker.service import own_folder
+from worker.processes import processes_of, record_child
+from worker.service import end_orphans_of_the_dead, own_folder
 from worker.settings import WorkerSettings, device_sets
 from worker.slots import Slots
 from worker.tail import Tail
@@ -120,14 +122,20 @@ def test_an_orphan_is_ended_and_a_reused_pid_is_not(tmp_path: Path) -> None:
     orphan = subprocess.Popen(sleeper, env=environment, start_new_session=True)
     innocent = subprocess.Popen(sleeper, start_new_session=True)
     try:
-        for name, process, shift in (("a", orphan, ""), ("b", innocent, "9")):
-            folder = tmp_path / name
-            folder.mkdir()
+        until(lambda: len(processes_of("orphan-of-this-test")) == 1, 30)
+        # b: the same pid, another start; c: the same pid and start, but on another machine: it does not carry the mark
+        for name, process, shift in (("a", orphan, ""), ("b", innocent, "9"), ("c", innocent, "8")):
+            folder = tmp_path / "dead" / "attempts" / name
+            folder.mkdir(parents=True)
             record_child(folder, f"orphan-of-this-test{shift}", 1, process.pid)
-        record = tmp_path / "b" / "child.json"
+        record = tmp_path / "dead" / "attempts" / "b" / "child.json"
         created = psutil.Process(innocent.pid).create_time()
         record.write_text(record.read_text().replace(str(created), str(created - 1000)))
-        assert end_orphans(tmp_path) == [orphan.pid]
+        lock = (tmp_path / "dead" / "lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert end_orphans_of_the_dead(tmp_path) == [], "its worker lives"
+        lock.close()
+        assert end_orphans_of_the_dead(tmp_path) == [orphan.pid]
         assert orphan.wait(5) == -signal.SIGKILL
         assert innocent.poll() is None
     finally:

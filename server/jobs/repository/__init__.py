@@ -13,7 +13,7 @@ from server.jobs.repository.events import (
     logs_after,
     record_event,
 )
-from server.jobs.repository.finders import find_idempotent, queued_total
+from server.jobs.repository.finders import find_idempotent, queued_total, recent_runs
 from server.jobs.repository.lease import (
     Beat,
     Claim,
@@ -78,6 +78,7 @@ __all__ = [
     "queued_total",
     "read_series",
     "reap",
+    "recent_runs",
     "record_event",
     "release",
     "request_cancel",

@@ -23,6 +23,12 @@ def find_idempotent(session: Session, *, project_id: str, key: str, body_hash: s
     return job
 
 
+def recent_runs(session: Session, *, project_id: str, limit: int) -> list[Job]:
+    """The newest distillation jobs of a project that have run."""
+    query = select(Job).where(Job.project_id == project_id, Job.kind == "distill", Job.started_at.is_not(None))
+    return list(session.scalars(query.order_by(Job.id.desc()).limit(limit)))
+
+
 def queued_total(session: Session) -> int:
     """How many jobs are queued, over all projects: they share the workers."""
     return session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued")) or 0

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from acamkd_core.client import ApiError, Client, Unreachable
+from acamkd_core.client.series import Metric
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import JobSpec
 from tests.acamkd_core.client.seed import Attempt
@@ -114,6 +115,21 @@ def test_series_are_what_the_run_reported(client: Client, server: RunningServer)
     assert texts[:30] == [f"line {n}" for n in range(30)]
     job.wait(progress=lambda info: seen.append((info.state, info.progress.iteration)), timeout=20)
     assert (job.state, job.results["val/miou"], seen[-1]) == ("succeeded", 41.5, ("succeeded", 49))
+
+
+def test_pandas_is_asked_for_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)  # as if it were not installed
+    with pytest.raises(CoreError, match="pandas, which is not installed") as missing:
+        Metric("val/miou", "j", "iteration", [1.0], [None]).to_pandas()
+    assert missing.value.info.hint == "pip install pandas"
+
+
+def test_progress_in_a_log_file_is_lines_and_few_of_them(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
+    job = client.jobs.create({**TINY, "name": "logged"})
+    with pytest.raises(TimeoutError):
+        job.wait(progress=True, timeout=1.5)
+    job.cancel().wait(progress=True)
+    assert capsys.readouterr().err == "logged  queued\nlogged  cancelled\n"
 
 
 def test_events_survive_a_restart_of_the_server(client: Client, server: RunningServer) -> None:
