@@ -77,10 +77,20 @@ def _tensors(content: object, name: str) -> StateDict:
     for _ in range(3):  # a few levels of {"state_dict": {...}}
         if isinstance(content, Mapping):
             found = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+            if odd := [name for name, value in found.items() if not _is_plain(value)]:
+                raise CoreError(
+                    "weights.unreadable",
+                    f"{name} holds tensors that are no plain numbers",
+                    hint=f"{odd[0]} is sparse, quantised or without data; save it dense, in floating point",
+                )
             if found:
                 return found
             content = next((content[key] for key in _WRAPPERS if key in content), None)
     raise CoreError("weights.no_tensors", f"{name} holds no named tensors")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_nested)
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _BACKBONE = "backbone."
+LISTED = 50  # names in the log of a run; an odd file may have thousands
 _CLASSIFIER = "aspp_head.classifier.weight"
 # Not needed to compute scores: the auxiliary head serves training only, the counter only cumulative averages.
 _OPTIONAL_PREFIX, _OPTIONAL_SUFFIX = "aux_head.", "num_batches_tracked"
@@ -52,9 +53,10 @@ class LoadReport:
         parts = [f"{self.source}: {len(self.matched)} tensors matched (layout {self.layout})"]
         for label, names in (("missing", self.missing), ("unexpected", self.unexpected)):
             if names:
-                parts.append(f"{len(names)} {label}: {_some(names)}")
+                parts.append(f"{len(names)} {label}: {_some(names, LISTED)}")
         if self.mismatched:
-            parts.append(f"{len(self.mismatched)} of other shape: {_some(list(self.mismatched))}")
+            shapes = [f"{key} {list(have)} for {list(want)}" for key, (have, want) in self.mismatched.items()]
+            parts.append(f"{len(self.mismatched)} of other shape: {_some(shapes, LISTED)}")
         return "; ".join(parts)
 
 

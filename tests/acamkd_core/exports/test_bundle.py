@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -52,17 +53,42 @@ def unpacked(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "there" / "city-run"
 
 
-def predict(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python predict.py` in the folder; an import of torch or of the project would be an error."""
-    block = "import sys; sys.modules['torch'] = sys.modules['acamkd_core'] = None; import runpy; "
-    code = block + f"sys.argv = ['predict.py', *{list(arguments)!r}]; runpy.run_path('predict.py', run_name='__main__')"
-    environment = {"PATH": os.environ["PATH"]}
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package folder with what `requirements.txt` names, and nothing else."""
+    folder = tmp_path_factory.mktemp("bare")
+    for name in ("numpy", "PIL", "onnxruntime"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.submodule_search_locations
+        home = Path(spec.submodule_search_locations[0])
+        (folder / name).symlink_to(home)
+        libraries = home.with_name({"PIL": "pillow"}.get(name, name) + ".libs")  # of Linux wheels
+        if libraries.is_dir():
+            (folder / libraries.name).symlink_to(libraries)
+    return folder
 
 
-def test_predict_equals_torch(world: World, unpacked: Path, tmp_path: Path) -> None:
+def predict(folder: Path, bare: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python predict.py` in the folder, by an interpreter that knows three packages: no torch, no project, no yaml."""
+    code = (
+        f"import sys, runpy; sys.path.append({str(bare)!r}); sys.argv = ['predict.py', *{list(arguments)!r}]; "
+        "runpy.run_path('predict.py', run_name='__main__')"
+    )
+    # -I: no environment, no user packages; -S: not even the virtual environment's.
+    command = [sys.executable, "-I", "-S", "-c", code]
+    return subprocess.run(command, cwd=folder, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+
+
+def test_the_bare_interpreter_is_bare(bare: Path) -> None:
+    code = f"import sys; sys.path.append({str(bare)!r}); import numpy, PIL, onnxruntime; import torch"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert "No module named 'torch'" in done.stderr
+
+
+def test_predict_equals_torch(world: World, unpacked: Path, bare: Path, tmp_path: Path) -> None:
     source = world.items[0].image
-    done = predict(unpacked, str(source), "-o", str(tmp_path / "o.png"), "--mask", str(tmp_path / "ids.png"))
+    done = predict(unpacked, bare, str(source), "-o", str(tmp_path / "o.png"), "--mask", str(tmp_path / "ids.png"))
     assert done.returncode == 0, done.stderr
     expected = torch_ids(world.model, source)
     with (
@@ -83,7 +109,7 @@ def test_predict_equals_torch(world: World, unpacked: Path, tmp_path: Path) -> N
     assert shares["sky"] == pytest.approx((expected == 0).mean() * 100, abs=0.2)
 
 
-def test_predict_says_what_is_wrong(world: World, unpacked: Path, tmp_path: Path) -> None:
+def test_predict_says_what_is_wrong(world: World, unpacked: Path, bare: Path, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     shutil.copytree(unpacked, tmp_path / "broken")
     (tmp_path / "broken" / "model.onnx").write_bytes(b"\x00" * 100)
@@ -92,19 +118,19 @@ def test_predict_says_what_is_wrong(world: World, unpacked: Path, tmp_path: Path
         (unpacked, str(tmp_path / "text.jpg"), "is no readable image"),
         (tmp_path / "broken", str(world.items[0].image), "model.onnx is no loadable ONNX file"),
     ):
-        done = predict(folder, image)
+        done = predict(folder, bare, image)
         assert done.returncode == 2
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
 
 
-def test_predict_turns_photos_upright(world: World, unpacked: Path, tmp_path: Path) -> None:
+def test_predict_turns_photos_upright(world: World, unpacked: Path, bare: Path, tmp_path: Path) -> None:
     with Image.open(world.items[0].image) as picture:
         exif = Image.Exif()
         exif[0x0112] = 6  # the camera was turned: shown a quarter clockwise
         picture.save(tmp_path / "photo.png", exif=exif)
         size = picture.size
-    assert predict(unpacked, str(tmp_path / "photo.png"), "-o", str(tmp_path / "o.png")).returncode == 0
+    assert predict(unpacked, bare, str(tmp_path / "photo.png"), "-o", str(tmp_path / "o.png")).returncode == 0
     with Image.open(tmp_path / "o.png") as over:
         assert over.size == size[::-1]
 

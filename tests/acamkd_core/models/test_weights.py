@@ -104,6 +104,43 @@ def test_missing_file_and_no_tensors(tmp_path: Path) -> None:
     assert code_of(error) == "weights.no_tensors"
 
 
+@pytest.mark.parametrize("kind", ["sparse", "meta", "quantised"])
+def test_tensors_that_hold_no_plain_numbers_are_refused(tmp_path: Path, kind: str) -> None:
+    state: dict[str, Any] = dict(build().state_dict())
+    name = "aspp_head.classifier.weight"
+    if kind == "sparse":
+        state[name] = state[name].to_sparse()
+    elif kind == "meta":
+        state[name] = state[name].to("meta")
+    else:
+        state[name] = torch.quantize_per_tensor(state[name], 0.1, 0, torch.qint8)
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(CoreError) as error:
+        load_weights(build(), tmp_path / "odd.pth")
+    assert code_of(error) in ("weights.unreadable", "weights.unsafe_pickle")
+
+
+def test_what_did_not_match_is_listed_by_name_and_shape(tmp_path: Path) -> None:
+    state = dict(build(19).state_dict())
+    state["head.extra"] = torch.zeros(2)
+    del state["aspp_head.aspp.project.0.weight"]
+    torch.save(state, tmp_path / "x.pth")
+    text = str(load_weights(build(5), tmp_path / "x.pth"))
+    assert "1 missing: aspp_head.aspp.project.0.weight" in text
+    assert "1 unexpected: head.extra" in text
+    assert "2 of other shape: aspp_head.classifier.weight [19, 16, 1, 1] for [5, 16, 1, 1]" in text
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_load(tmp_path: Path, dtype: torch.dtype) -> None:
+    source, target = build(), build()
+    torch.save({k: v.to(dtype) if v.is_floating_point() else v for k, v in source.state_dict().items()}, tmp_path / "x")
+    load_weights(target, tmp_path / "x", strict=True)
+    for name, tensor in target.state_dict().items():
+        assert tensor.dtype == source.state_dict()[name].dtype
+        torch.testing.assert_close(tensor, source.state_dict()[name].to(dtype).to(tensor.dtype), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("wrap", ["bare", "state_dict", "model", "dataparallel"])
 def test_wrapped_and_prefixed_states_load(tmp_path: Path, wrap: str) -> None:
     source, target = build(), build()
