@@ -36,11 +36,11 @@ def job_text(dataset: str | None, teacher: str | None) -> str:
     )
     pair = (
         f"teacher: {teacher}\n"
-        "distill: acam                  # = [{method: acam, at: [logits]}]; also logit, feature_mse\n"
+        "distill: acam                  # = [{method: acam, at: [logits]}]; also maskd, cwd, pkd, mgd, logit, feature_mse\n"
         if teacher
         else "# Without a teacher the student is trained alone, and can be a teacher afterwards:\n"
         "# teacher: job:my-teacher      # or model:street@champion, or ./teacher.safetensors\n"
-        "# distill: acam                # = [{method: acam, at: [logits]}]; also logit, feature_mse\n"
+        "# distill: acam                # = [{method: acam, at: [logits]}]; also maskd, cwd, pkd, mgd, logit, feature_mse\n"
     )
     return (
         "# A distillation job. Only `dataset` and `student` are needed; everything else has a default,\n"

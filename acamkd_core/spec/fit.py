@@ -24,6 +24,14 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
             field="method",
             value=term.method,
         )
+    if term.method == "logit" and task in HAVE_BOXES:
+        return ErrorInfo(
+            code="method.no_class_map",
+            message=f"logit compares one map of class scores, and {task.replace('_', ' ')} has none",
+            hint="cwd, pkd, mgd and feature_mse compare features",
+            field="method",
+            value=term.method,
+        )
     if term.method == "logit" and set(term.at) != {"logits"}:
         return ErrorInfo(
             code="distill.level",

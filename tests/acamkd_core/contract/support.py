@@ -52,7 +52,7 @@ def try_pair(method: str, family: str) -> tuple[list[str], list[str]]:
         error = refusal(method, made, (level,))
         if error is None:
             works.append(level)
-        elif (reason := f"{error.info.message}: {error.info.hint}") not in reasons:
+        elif (reason := f"{error.info.message}: {error.info.hint}".replace(repr(level), "it")) not in reasons:
             reasons.append(reason)
     return works, reasons
 

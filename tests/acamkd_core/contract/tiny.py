@@ -19,7 +19,9 @@ from acamkd_core.tasks.base import Task
 from acamkd_core.tasks.segmentation import SegmentationTask
 
 ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
-CLASSES, SIZE, IMAGES = 4, 64, 2
+CLASSES, IMAGES = 4, 2
+# Height and width. A pyramid's coarsest map (stride 128) has to have more than one position: a softmax over one teaches nothing.
+SIZE = {"semantic_segmentation": 64, "detection": 160}
 
 # Student and teacher differ in every width and in the output stride, so that alignment has something to do.
 NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -28,6 +30,10 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"backbone": "resnet18", "output_stride": 8, "aspp_channels": 24, "aspp_rates": (2,)},
     ),
     "mobile_deeplabv3": ({"width": 0.35, "output_stride": 16}, {"width": 0.5, "output_stride": 8}),
+    "retinanet": (
+        {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 16, "head_depth": 1},
+        {"backbone": "resnet18", "fpn_channels": 24, "head_depth": 1},
+    ),
 }
 
 
@@ -57,12 +63,20 @@ def tiny(family: str) -> Tiny:
         build_model(ARCH.validate_python({"family": family, **fields}), num_classes=CLASSES)
         for fields in NETWORKS[family]
     )
-    images = torch.rand(IMAGES, 3, SIZE, SIZE)
-    task, targets = _batch(tasks_of()[family])
-    return Tiny(task, tasks_of()[family], student.train(), teacher.eval().requires_grad_(False), images, targets)
+    name = tasks_of()[family]
+    images = torch.rand(IMAGES, 3, SIZE[name], SIZE[name])
+    task, targets = _batch(name, SIZE[name])
+    return Tiny(task, name, student.train(), teacher.eval().requires_grad_(False), images, targets)
 
 
-def _batch(task: str) -> tuple[Task, Any]:
-    assert task == "semantic_segmentation", f"add a batch of {task} to _batch in {__name__}"
+def _batch(task: str, size: int) -> tuple[Task, Any]:
     classes = [ClassInfo(id=number, name=f"class {number}", color=(number, 0, 0)) for number in range(CLASSES)]
-    return SegmentationTask(classes, 255), torch.randint(0, CLASSES, (IMAGES, SIZE, SIZE), dtype=torch.uint8)
+    if task == "detection":
+        from acamkd_core.tasks.detection import DetectionTask
+        from acamkd_core.tasks.detection_target import DetectionTarget
+
+        boxes = [torch.tensor([[4.0, 6.0, 40.0, 30.0], [20.0, 24.0, 28.0, 60.0]]), torch.tensor([[0.0, 0.0, 9.0, 9.0]])]
+        labels = [torch.tensor([0, 3]), torch.tensor([1])]
+        return DetectionTask(classes), [DetectionTarget(*one) for one in zip(boxes, labels, strict=True)]
+    assert task == "semantic_segmentation", f"add a batch of {task} to _batch in {__name__}"
+    return SegmentationTask(classes, 255), torch.randint(0, CLASSES, (IMAGES, size, size), dtype=torch.uint8)

@@ -24,6 +24,7 @@ def term(method: str, **options: Any) -> MethodTerm:
     ("fgd", "detection", None),
     ("maskd", "semantic_segmentation", None),
     ("logit", "semantic_segmentation", None),
+    ("logit", "detection", "method.no_class_map"),
 ])  # fmt: skip
 def test_methods_and_tasks(method: str, task: str, code: str | None) -> None:
     found = misfit_of(term(method), task)
