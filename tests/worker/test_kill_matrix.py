@@ -11,7 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from pydantic import TypeAdapter
 
+from acamkd_core.datasets.scenes_canvas import CLASSES as SCENE_CLASSES
+from acamkd_core.models.registry import build_model
+from acamkd_core.spec.models import Arch
 from server.db.base import DEFAULT_PROJECT
 from server.db.session import write_session
 from server.jobs import repository as jobs
@@ -190,5 +195,52 @@ def test_the_engine_is_killed_and_its_numbers_are_those_of_an_undisturbed_run(tm
             jobs.request_cancel(session, job=job)
         bench.wait(cancelled, "cancelled")
         assert processes_of(cancelled) == []
+    finally:
+        bench.close()
+
+
+@pytest.mark.timeout(600)
+def test_a_kill_within_a_methods_stage_before_distillation_costs_nothing(tmp_path: Path) -> None:
+    """MasKD's tokens and MGD's random masks: killed while tokens are trained and once more later, the numbers stay."""
+    arch = {"family": "deeplabv3", "width": 0.25, "output_stride": 16, "aspp_channels": 16}
+    torch.manual_seed(0)
+    teacher = build_model(TypeAdapter(Arch).validate_python(arch), num_classes=len(SCENE_CLASSES))
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    spec = {
+        "dataset": {"format": "scenes", "train_images": 16, "val_images": 4, "test_images": 4, "size": [32, 48]},
+        "teacher": {
+            "arch": arch,
+            "weights": {"file": str(tmp_path / "teacher.pth")},
+            "expect": {"miou": 50, "tolerance": 50},
+        },
+        "student": {"arch": arch},
+        "distill": [{"method": "maskd", "at": ["c5", "logits"], "token_iterations": 200}, {"method": "mgd"}],
+        "schedule": {"iterations": 30},
+        "evaluation": {"every": 10, "panels": 1},
+        "checkpoint": {"every": 5},
+        "batch": {"global_size": 4},
+        "exports": ["safetensors"],
+    }
+    bench = Bench(tmp_path, child=ENGINE)
+    try:
+        bench.worker()
+        alone = bench.submit_spec({**spec, "name": "alone"})
+        bench.wait(alone, "succeeded", seconds=240)
+        killed = bench.submit_spec({**spec, "name": "killed"})
+        bench.wake()
+        until(lambda: any(one.last_checkpoint == 0 for one in bench.attempts(killed)), 120)
+        assert bench.job(killed).progress["stage"] == "prepare"
+        kill_child(bench, killed)
+        bench.wait_step(killed, 8, seconds=240)
+        kill_both(bench, killed)
+        bench.wait(killed, "succeeded", seconds=240)
+        assert bench.series(killed) == bench.series(alone)
+        assert [one.weights_digest for one in bench.models(killed)] == [
+            one.weights_digest for one in bench.models(alone)
+        ]
+        first, second, third = bench.attempts(killed)
+        assert (first.exit, first.counted, second.resumed_from) == ("lost", False, 0)
+        assert third.resumed_from is not None
+        assert third.resumed_from >= 5
     finally:
         bench.close()
