@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from acamkd_core.spec.errors import ErrorInfo
+from acamkd_core.spec.errors import CoreError, ErrorInfo
 from server.datasets import repository as datasets
 from server.jobs.repository import Claim, end_involuntarily, finish, release
 from server.models import repository as models
@@ -17,6 +18,7 @@ from worker.child import Child
 from worker.reporter import Reporter
 
 # A run that says so was disturbed from outside: it is as good as killed, and goes on from its checkpoint.
+STORE_AWAY = "storage.failed"  # the store does not answer, or not as it should: it may come back
 _INVOLUNTARY = frozenset({"data.loader_killed"})
 
 
@@ -77,6 +79,33 @@ def conclude(child: Child, reporter: Reporter, intent: str | None, claim: Claim)
         f"crash: {reason}",
         lambda session: end_involuntarily(
             session, job_id=claim.job_id, attempt=claim.attempt, reason=reason, error=error
+        ),
+    )
+
+
+def refused(claim: Claim, error: CoreError) -> Ending:
+    """It could not start: an input is not what its row says. A store that is away is no fault of the job: it goes back
+    to the queue, whether or not somebody meanwhile asked for a cancel or a pause."""
+    if error.code == STORE_AWAY:
+        return Ending("store away", lambda session: release(session, job_id=claim.job_id, attempt=claim.attempt))
+    return _failed(claim, "bug" if error.code.startswith("storage.") else "spec_or_data", error.info)
+
+
+def no_room(claim: Claim, error: OSError) -> Ending:
+    """This machine cannot run it; another one, or this one later, may."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    info = ErrorInfo(
+        code="worker.disk_full" if full else "worker.cannot_start",
+        message="the worker's disk is full"
+        if full
+        else f"the worker could not start the run: {error.strerror or error}",
+        hint="free some space in its data folder" if full else "the worker's log has the details",
+        value=error.filename,
+    )
+    return Ending(
+        f"no start: {info.message}",
+        lambda session: end_involuntarily(
+            session, job_id=claim.job_id, attempt=claim.attempt, reason="worker_lost", error=info
         ),
     )
 

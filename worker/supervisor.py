@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
-from acamkd_core.spec.errors import CoreError, ErrorInfo
+from acamkd_core.spec.errors import CoreError
 from server.db.session import write_session
-from server.jobs.repository import Claim, Fenced, finish, set_pid
+from server.jobs.repository import Claim, Fenced, set_pid
 from server.storage import Storage
 from worker.child import Child
-from worker.ending import Ending, conclude
+from worker.ending import STORE_AWAY, Ending, conclude, no_room, refused
 from worker.environment import child_environment
 from worker.inputs import prepare
 from worker.lease import LeaseKeeper
@@ -82,31 +83,17 @@ class Supervisor:
             self.around.on_end()
 
     def _attempt(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
         try:
-            run = prepare(
-                self.claim,
-                self.folder,
-                engine=self.around.engine,
-                storage=self.around.storage,
-                settings=self.settings,
-                threads=self.threads,
-                gpu=bool(self.devices),
-            )
+            child = self._begin()
         except CoreError as error:
-            self._fail(error.info)
+            self._write_ending(refused(self.claim, error))
             return
-        write_run_file(self.folder, json.dumps(run))
-        if self.lease.lost:
+        except OSError as error:
+            self._write_ending(no_room(self.claim, error))
             return
-        environment = child_environment(self.claim.job_id, self.claim.attempt, self.devices)
-        child = Child(self.settings.child_command, self.folder, environment, self.claim.job_id, self.claim.attempt)
-        self._child = child
-        if self.lease.lost:  # lost while the child was being made: nobody else would end it
+        if child is None or self.lease.lost:  # lost while the child was being made: nobody else would end it
             return
-        with write_session(self.around.engine) as session:
-            set_pid(session, job_id=self.claim.job_id, attempt=self.claim.attempt, pid=child.pid)
+        self._note_pid(child)
         reporter = Reporter(self.around.engine, self.around.storage, self.claim, self.folder)
         started = time.monotonic()
         self._follow(child, reporter, started)
@@ -118,6 +105,55 @@ class Supervisor:
         settle(reporter, _SETTLE_SECONDS, hopeless=lambda: self.lease.lost or self.lease.cancel)
         ending = conclude(child, reporter, self.intent, self.claim)
         self._write_ending(ending)
+
+    def _begin(self) -> Child | None:
+        """Fetches the inputs and starts the child; None when the lease was lost meanwhile.
+
+        Raises:
+            CoreError: an input is missing or damaged, or the store stayed away.
+            OSError: this machine cannot run it, e.g. for want of disk space.
+        """
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        run = self._prepare()
+        if run is None:
+            return None
+        write_run_file(self.folder, json.dumps(run))
+        environment = child_environment(self.claim.job_id, self.claim.attempt, self.devices)
+        command = self.settings.child_command
+        self._child = Child(command, self.folder, environment, self.claim.job_id, self.claim.attempt)
+        return self._child
+
+    def _prepare(self) -> dict[str, Any] | None:
+        """What run.json says. A store that is away is waited for, as long as nobody wants something else."""
+        began = time.monotonic()
+        while not self.lease.lost:
+            try:
+                return prepare(
+                    self.claim,
+                    self.folder,
+                    engine=self.around.engine,
+                    storage=self.around.storage,
+                    settings=self.settings,
+                    threads=self.threads,
+                    gpu=bool(self.devices),
+                )
+            except CoreError as error:
+                late = time.monotonic() - began > _PATIENCE
+                if error.code != STORE_AWAY or late or self._wanted(began) is not None:
+                    raise
+                self._log.warning("store is away", error=str(error))
+                self.lease.changed.wait(1.0)
+                self.lease.changed.clear()
+        return None
+
+    def _note_pid(self, child: Child) -> None:
+        """For people to look at: a database that is busy right now must not cost the run."""
+        try:
+            with write_session(self.around.engine) as session:
+                set_pid(session, job_id=self.claim.job_id, attempt=self.claim.attempt, pid=child.pid)
+        except SQLAlchemyError as error:
+            self._log.warning("pid not noted", pid=child.pid, error=str(error))
 
     def _follow(self, child: Child, reporter: Reporter, started: float) -> None:
         """Until the child has ended or the lease is lost."""
@@ -192,17 +228,6 @@ class Supervisor:
                 self._log.warning("end not written, trying again", error=str(error))
                 self.lease.changed.wait(1.0)
                 self.lease.changed.clear()
-
-    def _fail(self, error: ErrorInfo) -> None:
-        with write_session(self.around.engine) as session:
-            finish(
-                session,
-                job_id=self.claim.job_id,
-                attempt=self.claim.attempt,
-                state="failed",
-                reason="spec_or_data" if not error.code.startswith("storage.") else "bug",
-                error=error,
-            )
 
     def _kill_now(self) -> None:
         if self._child is not None:

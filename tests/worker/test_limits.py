@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from server.artifacts.repository import newest_checkpoint
-from server.db.session import read_session
+from server.db.base import DEFAULT_PROJECT
+from server.db.session import read_session, write_session
 from server.db.tables import JobLog
+from server.jobs import repository as jobs
 from server.jobs.fixes import fixes_for
 from tests.services import small_disk, small_memory
 from tests.worker.bench import Bench, stand_in_digest, stand_in_losses, until
@@ -23,6 +26,14 @@ def told(bench: Bench, job_id: str) -> str:
     """The job's own log, as its user reads it."""
     with read_session(bench.engine) as session:
         return "\n".join(session.scalars(select(JobLog.text).where(JobLog.job_id == job_id).order_by(JobLog.n)))
+
+
+def ask(bench: Bench, job_id: str, request: Callable[..., None]) -> None:
+    """What a user's click does."""
+    with write_session(bench.engine) as session:
+        job = jobs.lock(session, project_id=DEFAULT_PROJECT, ref=job_id)
+        assert job is not None
+        request(session, job=job)
 
 
 def checkpoints(bench: Bench, job_id: str) -> list[str]:
@@ -68,6 +79,60 @@ def test_a_store_that_goes_away_and_comes_back_costs_nothing(bench: Bench) -> No
     assert {kind for kind, _ in bench.artifacts(job_id)} == {"checkpoint", "panel", "export", "bundle"}
     assert sum(kind == "panel" for kind, _ in bench.artifacts(job_id)) == 6
     assert len(bench.attempts(job_id)) == 1
+
+
+def damaged(bench: Bench, job_id: str) -> Path:
+    """The blob of the newest checkpoint."""
+    with read_session(bench.engine) as session:
+        row = newest_checkpoint(session, job_id=job_id)
+    assert row is not None
+    return bench.folder / "data" / "blobs" / row.sha256[:2] / row.sha256
+
+
+def test_a_damaged_checkpoint_is_named_and_an_absent_store_is_waited_for(bench: Bench) -> None:
+    bench.worker()
+    job_id = bench.submit(steps=400, every=10, pace=0.02)
+    bench.wait_step(job_id, 15)
+    until(lambda: len(checkpoints(bench, job_id)) > 0, 60)
+    ask(bench, job_id, jobs.request_pause)
+    bench.wait(job_id, "paused")
+    blobs, away = bench.folder / "data" / "blobs", bench.folder / "away"
+    shutil.move(blobs, away)
+    blobs.write_text("no folder")
+    ask(bench, job_id, jobs.resume)
+    bench.wait(job_id, "running")
+    time.sleep(2)
+    assert bench.job(job_id).state == "running", "it waits for the store"
+    ask(bench, job_id, jobs.request_pause)
+    bench.wait(job_id, "paused")
+    assert not any(attempt.counted for attempt in bench.attempts(job_id))
+    blobs.unlink()
+    shutil.move(away, blobs)
+    blob = damaged(bench, job_id)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    ask(bench, job_id, jobs.resume)
+    job = bench.wait(job_id, "failed")
+    assert (job.error or {})["code"] == "storage.corrupt"
+
+
+def test_a_workers_full_disk_is_named_and_another_worker_takes_the_job(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", 1) as small:
+        bench = Bench(tmp_path, broker=False)
+        try:
+            bench.environment["ACAMKD_STORAGE_URL"] = str(tmp_path / "store")
+            full = bench.worker("full", data_dir=str(small))
+            until(lambda: bench.seen_workers() == {"full"}, 120)
+            (small / "filler").write_bytes(b"x" * (shutil.disk_usage(small).free))
+            job_id = bench.submit(steps=10)
+            job = bench.wait(job_id, "failed")
+            assert (job.reason, (job.error or {})["code"]) == ("worker_lost", "worker.disk_full")
+            assert [attempt.counted for attempt in bench.attempts(job_id)] == [True] * 3
+            full.terminate()
+            full.wait(60)
+            bench.worker("roomy")
+            bench.wait(bench.submit(steps=10), "succeeded")
+        finally:
+            bench.close()
 
 
 def test_the_time_limit_ends_a_run_and_a_retry_goes_on(bench: Bench) -> None:
