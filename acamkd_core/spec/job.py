@@ -142,6 +142,9 @@ class ResourceSpec(SpecModel):
     gpus: int = Field(default=0, ge=0, le=64, description="GPUs; 0 takes one when the slot has one, else the CPU.")
     max_hours: float | None = Field(default=None, gt=0, description="Time limit of all attempts together.")
     priority: int = Field(default=0, ge=-100, le=100, description="Higher runs first.")
+    labels: tuple[Annotated[str, Field(min_length=1, max_length=40)], ...] = Field(
+        default=(), description="Labels that a worker must have (`ACAMKD_LABELS`) to run it."
+    )
     max_attempts: int = Field(
         default=3, ge=1, le=20, description="Involuntary ends without a newer checkpoint before giving up."
     )

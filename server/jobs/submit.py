@@ -139,6 +139,7 @@ def submit(
             dataset_id=checked.dataset.id if checked.dataset is not None else None,
             priority=resources.priority if resources else 0,
             gpus=resources.gpus if resources else 0,
+            labels=resources.labels if resources else (),
             max_attempts=resources.max_attempts if resources else 3,
             max_hours=resources.max_hours if resources else None,
             parents=list(checked.parents),

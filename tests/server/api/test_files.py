@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import event, insert
 from sqlalchemy.exc import OperationalError
@@ -29,6 +30,7 @@ from server.db.tables import Artifact, Dataset, Panel
 from server.models import repository as models
 from tests.server.api.conftest import World
 from tests.server.factories import make_job
+from tests.services import S3
 
 API = "/api/v1"
 GOOD = {"camvid/images/train/a.png": b"x" * 100, "camvid/masks/train/a.png": b"y" * 50, "camvid/classes.json": b"{}"}
@@ -289,6 +291,26 @@ def test_downloads_answer_ranges_and_validators(world: World) -> None:
     assert world.client.get(url, headers=stranger).status_code == 404
     assert world.client.get(f"{url}/download", headers=stranger).status_code == 404
     assert world.client.get(url).json()["sha256"] == digest
+
+
+def test_a_store_that_signs_hands_the_bytes_out_itself(make_world: Any, s3: S3) -> None:
+    store = {
+        "storage_url": f"s3://{s3.bucket}/signed-{new_id()}",
+        "storage_endpoint": s3.endpoint,
+        "storage_presign": True,
+    }
+    world = make_world(**store, storage_key_id=s3.key_id, storage_secret=s3.secret)
+    content = bytes(range(256)) * 100
+    model = f"{stored(world, content, name='a b.onnx')}/download"
+    sent = world.client.get(model, follow_redirects=False)
+    assert (sent.status_code, sent.headers["cache-control"]) == (307, "no-store")
+    fetched = httpx.get(sent.headers["location"], headers={"Range": "bytes=5-9"})
+    assert (fetched.status_code, fetched.content) == (206, content[5:10])
+    assert "a%20b.onnx" in fetched.headers["content-disposition"]
+    assert world.client.get(model, headers=world.stranger(), follow_redirects=False).status_code == 404
+    # pictures come from the server: the content policy lets pages show no other host's
+    picture = stored(world, b"\x89PNG", kind="panel", name="p.png", format="png")
+    assert world.client.get(f"{picture}/download?inline=1", follow_redirects=False).content == b"\x89PNG"
 
 
 def test_only_pictures_are_shown_inline(world: World) -> None:

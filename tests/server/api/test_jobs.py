@@ -160,6 +160,15 @@ def test_the_same_idempotency_key_makes_one_job(world: World) -> None:
     assert total(world) == 1
 
 
+def test_what_a_job_asks_for_reaches_the_queue(world: World) -> None:
+    asked = {"gpus": 2, "labels": ["big"], "priority": 7, "max_hours": 1.5, "max_attempts": 5}
+    job = world.client.post(JOBS, json=SPEC | {"resources": asked}).json()
+    with read_session(world.context.engine) as session:
+        row = session.get_one(Job, job["id"])
+        assert {name: getattr(row, name) for name in asked} == asked
+    assert world.client.post(JOBS, json=SPEC).json()["queue"]["position"] == 2
+
+
 def test_a_taken_name_is_a_conflict(world: World) -> None:
     assert world.client.post(JOBS, json=SPEC | {"name": "one"}).status_code == 201
     again = world.client.post(JOBS, json=SPEC | {"name": "one"})

@@ -57,6 +57,9 @@ def test_with_a_key_it_answers_and_a_revoked_key_does_not(locked: World) -> None
     secret = made.json()["key"]
     listed = locked.client.get(f"{API}/keys", headers=headers)
     assert secret not in listed.text
+    files = [path.read_bytes() for path in locked.context.settings.data_dir.glob("acamkd.db*")]
+    assert any(made.json()["id"].encode() in content for content in files)
+    assert not any(secret.encode() in content for content in files)  # only its hash is kept
     other = {"Authorization": f"Bearer {secret}"}
     assert locked.client.get(f"{API}/jobs", headers=other).status_code == 200
     assert locked.client.delete(f"{API}/keys/{made.json()['id']}", headers=headers).status_code == 200
