@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from acamkd_core.datasets.base import Dataset, Item, Sample
-from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.tasks.base import Task
 
 # Words that keep the two streams of a seed apart: order of an epoch, and changes of a sample.
@@ -238,12 +238,42 @@ def _batches(
     if workers == 0:
         # Without torch's loader: nothing is prefetched, and nothing draws from the global generator.
         return (collate([samples[key] for key in group]) for group in keys)
-    return iter(
-        DataLoader(
-            samples,
-            batch_sampler=keys,  # any iterable of key lists will do
-            collate_fn=collate,
-            num_workers=workers,
-            generator=torch.Generator(),  # else its base seed is drawn from the run's own generator
-        )
+    return _from_processes(samples, collate, keys, workers)
+
+
+def _from_processes(
+    samples: TorchDataset[_Loaded], collate: Any, keys: Iterator[list[tuple[int, int]]], workers: int
+) -> Iterator[Any]:
+    loader: DataLoader[Any] = DataLoader(
+        _Told(samples),
+        batch_sampler=keys,  # any iterable of key lists will do
+        collate_fn=_CollateTold(collate),
+        num_workers=workers,
+        generator=torch.Generator(),  # else its base seed is drawn from the run's own generator
     )
+    for batch in loader:
+        if isinstance(batch, ErrorInfo):
+            raise CoreError(batch.code, batch.message, hint=batch.hint, field=batch.field, value=batch.value)
+        yield batch
+
+
+class _Told(TorchDataset[Any]):
+    """Carries a user's mistake out of a loader process as data: torch re-raises other errors as a RuntimeError's text."""
+
+    def __init__(self, samples: TorchDataset[_Loaded]) -> None:
+        self.samples = samples
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        try:
+            return self.samples[key]
+        except CoreError as error:
+            return error.info
+
+
+class _CollateTold:
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __call__(self, loaded: list[Any]) -> Any:
+        mistake = next((entry for entry in loaded if isinstance(entry, ErrorInfo)), None)
+        return self.collate(loaded) if mistake is None else mistake

@@ -7,6 +7,7 @@ says why) or 3 (stopped on request). Its standard input is a lifeline: at its en
 from __future__ import annotations
 
 import argparse
+import errno
 import faulthandler
 import json
 import os
@@ -31,6 +32,10 @@ from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import LogEvent, ResultEvent
 from acamkd_core.spec.job import InspectSpec, JobSpec, parse_job
 
+# What a disk says when nothing can be written: no mistake in a spec, but nothing that we could mend either.
+_DISK = {
+    errno.ENOSPC: "disk.full", errno.EDQUOT: "disk.full", errno.EROFS: "disk.read_only", errno.EACCES: "disk.no_access",
+}  # fmt: skip
 EXIT_CODES = {"succeeded": 0, "failed": 1, "stopped": 3}
 
 
@@ -77,6 +82,14 @@ def run_job(
                 value=str(error)[:300],
             )
             result = JobResult("failed", "out_of_memory", info)
+        elif isinstance(error, OSError) and error.errno in _DISK:
+            info = ErrorInfo(
+                code=_DISK[error.errno],
+                message=f"a file cannot be written: {error.strerror}",
+                hint="free space or give rights, then resume or retry: the last checkpoint is whole",
+                value=str(error.filename) if error.filename else None,
+            )
+            result = JobResult("failed", "spec_or_data", info)
         elif isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
             # Killed from outside (or for memory): no mistake of anybody's; a worker goes on from the checkpoint.
             info = ErrorInfo(

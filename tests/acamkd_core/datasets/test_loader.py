@@ -113,3 +113,13 @@ def test_evaluation_is_complete_and_never_mixes_sizes(dataset: MaskFolder, worke
     assert torch.equal(batches[2].images[0], torch.from_numpy(sample.image.copy()).permute(2, 0, 1) / 255)
     np.testing.assert_array_equal(batches[2].targets[0].numpy(), sample.target)
     _equal(batches, list(loader))  # a second pass
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_broke_since_the_inspection_is_named(dataset: MaskFolder, workers: int) -> None:
+    """A mistake in the data stays one on its way out of a loader process."""
+    dataset.items("train")[3].image.write_bytes(b"gone bad")
+    with pytest.raises(CoreError) as caught:
+        _take(TrainLoader(dataset, _task(dataset), seed=0, batch=11, workers=workers), 1)
+    assert caught.value.code == "dataset.unreadable"
+    assert caught.value.info.value.endswith("03.png")

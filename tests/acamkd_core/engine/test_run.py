@@ -263,3 +263,14 @@ def test_masks_are_counted_level_by_level_when_left_to_us(world: World, tmp_path
         assert kinds(events, "resolved")[0].spec["distill"][0]["masks"] == resolved
         shown = [p.caption.split()[0] for p in kinds(events, "panel") if p.kind == "mask_spatial"]
         assert {level: shown.count(level) for level in at} == {level: 11 if level == "logits" else 6 for level in at}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_folder_that_cannot_be_written_is_no_bug_of_ours(world: World, tmp_path: Path) -> None:
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports" / "model.safetensors.part").symlink_to("/dev/full")
+    result, events = go(tmp_path, world.folder, schedule={"iterations": 1}, exports=["safetensors"])
+    assert (result.status, result.reason) == ("failed", "spec_or_data")
+    assert result.error is not None
+    assert result.error.code == "disk.full"
+    assert (tmp_path / kinds(events, "checkpoint")[-1].path).is_file()

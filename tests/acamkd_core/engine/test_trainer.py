@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from acamkd_core.engine import checkpoint as ckpt
-from acamkd_core.engine.optim import rate
+from acamkd_core.engine.optim import build_optimizer, rate, set_rate
 from acamkd_core.engine.parts import Parts, Run
 from acamkd_core.engine.trainer import Outcome, train
 from acamkd_core.spec.errors import CoreError
@@ -188,3 +188,55 @@ def test_rates_follow_torch_schedulers() -> None:
     warm = ScheduleSpec(iterations=20, policy="constant", warmup_iterations=10)
     assert rate(warm, 1.0, 0, 20, []) == pytest.approx(0.1)
     assert rate(warm, 1.0, 10, 20, []) == 1.0
+    for step in range(10):
+        assert rate(warm, 1.0, step, 20, []) == pytest.approx(0.1 + 0.09 * step)
+    decaying = ScheduleSpec(iterations=20, policy="poly", power=0.9, warmup_iterations=4)
+    # After the warm-up the decay is where it would be without one.
+    assert rate(decaying, 1.0, 4, 20, []) == pytest.approx(0.8**0.9)
+
+
+def test_milestones_are_in_the_unit_of_the_length_and_methods_have_their_factor(tmp_path: Path) -> None:
+    """4 batches an epoch: milestones at epochs 2 and 5 are steps 8 and 20."""
+    schedule = {"epochs": 6, "policy": "multistep", "milestones": [2, 5], "gamma": 0.5}
+    job = spec(schedule=schedule, optimizer={"lr": 0.1, "method_lr_factor": 3.0})
+    _, events = go(toy_parts(), tmp_path, job)
+    rates = [value for (_, name), value in sorted(series(events).items()) if name == "lr"]
+    assert rates == pytest.approx([0.1] * 8 + [0.05] * 12 + [0.025] * 4)
+    optimizer = build_optimizer(job.optimizer, toy_parts().student, toy_parts().method_modules)
+    set_rate(optimizer, 0.05)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.15])
+
+
+def test_the_moving_average_is_the_recursion_and_what_is_evaluated(tmp_path: Path) -> None:
+    parts = toy_parts(6, 6)
+    wanted = {name: tensor.clone() for name, tensor in parts.student.state_dict().items()}
+    events: list[Any] = []
+
+    def emit(event: Any) -> None:
+        events.append(event)
+        if isinstance(event, MetricsEvent) and "lr" in event.values:  # right after a step
+            for name, tensor in parts.student.state_dict().items():
+                wanted[name] = 0.8 * wanted[name] + 0.2 * tensor if tensor.is_floating_point() else tensor.clone()
+
+    run = Run(folder=tmp_path, cache=tmp_path)
+    job = spec(schedule={"iterations": 6}, train={"ema": 0.8})
+    outcome = train(parts, job, run, spec_digest="d", emit=emit, should_stop=lambda: False, mask_picture=lambda v: v)
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(outcome.last_student[name], tensor, rtol=1e-5, atol=1e-7)
+        assert torch.equal(outcome.best_student[name], outcome.last_student[name])
+    trained = parts.student.state_dict()
+    assert any(not torch.allclose(trained[name], tensor) for name, tensor in wanted.items())
+
+
+def test_clipping_bounds_the_step(tmp_path: Path) -> None:
+    """Plain SGD at rate 1 moves the weights by the gradient: its length must be the limit."""
+    job = spec(
+        schedule={"iterations": 1, "policy": "constant"}, train={"grad_clip": 0.01},
+        optimizer={"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0},
+    )  # fmt: skip
+    parts = toy_parts(1, 1)
+    modules = torch.nn.ModuleList([parts.student, parts.method_modules])
+    before = [p.detach().clone() for p in modules.parameters()]
+    go(parts, tmp_path, job)
+    moved = torch.sqrt(sum(((p.detach() - b) ** 2).sum() for p, b in zip(modules.parameters(), before, strict=True)))
+    assert float(moved) == pytest.approx(0.01, rel=1e-3)
