@@ -111,8 +111,10 @@ def resolve(
         if "masks" in term and term["masks"] is None and len(on_scores) == 1:
             term["masks"] = automatic[f"distill.{number}.masks"] = len(dataset.classes) if on_scores == {True} else 6
         if term["method"] == "maskd":
-            wanted = {"tokens": 8 if tuple(term["at"]) == ("logits",) else 6, "token_iterations": max(1, total // 4)}
+            wanted: dict[str, int | None] = {"token_iterations": max(1, total // 4), "tokens": None}
+            if "logits" not in term["at"] or len(term["at"]) == 1:  # else each level has its own number
+                wanted["tokens"] = 8 if "logits" in term["at"] else 6
             for name, value in wanted.items():
-                if term[name] is None:
+                if term[name] is None and value is not None:
                     term[name] = automatic[f"distill.{number}.{name}"] = value
     return JobSpec.model_validate(data), automatic

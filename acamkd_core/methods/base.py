@@ -103,11 +103,10 @@ class Method(nn.Module):
     """One entry of `distill`. Built as `Method(options, pairs, num_classes=...)`; parameters train with the student.
 
     Subclasses set `name`, and never run a network. Learnable parts never reach an export; they are in checkpoints.
-    A method that has to learn something from the teacher first sets `pre_stage` and implements `prepare`.
+    A method that has to learn something from the teacher first overrides `pre_stage` and `prepare`.
     """
 
     name: str
-    pre_stage: PreStage | None = None
 
     def __init__(self, options: Any, pairs: list[LevelPair], *, num_classes: int) -> None:
         super().__init__()
@@ -118,6 +117,11 @@ class Method(nn.Module):
     def forward(self, ctx: StepContext) -> dict[str, Tensor]:
         """Named, already weighted scalar terms, e.g. {"acam/spatial": ..., "acam/channel": ..., "acam/diversity": ...}."""
         raise NotImplementedError
+
+    @property
+    def pre_stage(self) -> PreStage | None:
+        """The stage before distillation, with the parameters as they are now; None when there is nothing to learn first."""
+        return None
 
     def prepare(self, teacher: ModelOutput) -> Prepared:
         """One step of the pre-stage from the teacher's output, which carries no gradient."""

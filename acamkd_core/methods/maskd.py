@@ -92,8 +92,12 @@ class Maskd(Method):
             )
             for pair in pairs
         )
+
+    @property
+    def pre_stage(self) -> PreStage:
+        options = self.options
         iterations = TOKEN_ITERATIONS if options.token_iterations is None else options.token_iterations
-        self.pre_stage = PreStage(list(self.tokens), iterations, lr=options.token_lr, weight_decay=TOKEN_DECAY)
+        return PreStage(list(self.tokens), iterations, lr=options.token_lr, weight_decay=TOKEN_DECAY)
 
     def prepare(self, teacher: ModelOutput) -> Prepared:
         replaced, dice = {}, []
