@@ -1,10 +1,10 @@
 """MasKD: Huang, Zhang, You, Wang, Qian, Cao, Xu, "Masked Distillation with Receptive Tokens", ICLR 2023, arXiv 2205.14589.
 
-Tokens E in R^{M x C} and a teacher map F_T in R^{C x P} of one image give M masks (section 3.1, pixel-wise attention):
+Tokens E in R^{M x C} and a teacher map F_T in R^{C x P} of one image give M masks by pixel-wise attention:
 
     mask = sigmoid(E F_T) in (0, 1)^{M x P}
 
-First stage, on the frozen teacher (section 3.2, learning the tokens): the map is replaced by sum_m mask_m . F_T, the
+First stage, on the frozen teacher: the map is replaced by sum_m mask_m . F_T, the
 teacher goes on from there, and the tokens minimise
 
     L_tokens = L_task + diversity_weight * mean over pairs of Dice(mask_i, mask_j),

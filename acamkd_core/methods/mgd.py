@@ -1,8 +1,8 @@
 """MGD: Yang, Li, Shao, Shi, Yuan, Yuan, "Masked Generative Distillation", ECCV 2022, arXiv 2205.01529.
 
-    M_hw = 0 where R_hw < lambda, else 1,  R ~ U(0, 1)                     equation 2
-    G(F) = W_2( ReLU( W_1(F) ) ),  W_1, W_2: 3x3 convolutions, C to C      equation 4
-    L = weight / N * sum over n, c, h, w of ( T - G( f_align(S) . M ) )^2  equation 5, with a mean over the batch
+    M_hw = 0 where R_hw < lambda, else 1,  R ~ U(0, 1)                      the random mask
+    G(F) = W_2( ReLU( W_1(F) ) ),  W_1, W_2: 3x3 convolutions, C to C       the generation block
+    L = weight / N * sum over n, c, h, w of ( T - G( f_align(S) . M ) )^2   the distillation loss, mean over the batch
 
 The student's map is hidden at random positions and has to let the teacher's whole map be regenerated from what is left.
 The sum is over channels and positions, so the weight belongs to a map's size. Weight 2e-5 with lambda 0.75

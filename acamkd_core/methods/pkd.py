@@ -1,7 +1,7 @@
 """PKD: Cao, Zhang, Gao, Cheng, Cheng, Zhang, "PKD: General Distillation Framework for Object Detectors via Pearson
 Correlation Coefficient", NeurIPS 2022, arXiv 2207.02039.
 
-Section 3.2 of the paper. Each channel is brought to zero mean and unit deviation over the m = N H W values of the batch,
+The Pearson loss. Each channel is brought to zero mean and unit deviation over the m = N H W values of the batch,
 in both networks, and the halved mean squared difference is taken:
 
     L = weight * 1/C * sum_c 1/(2m) * sum_i (s^_ci - t^_ci)^2   =   weight * mean over channels of (1 - r(s_c, t_c))

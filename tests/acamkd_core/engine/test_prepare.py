@@ -141,3 +141,10 @@ def test_a_non_finite_loss_of_the_stage_names_its_term(tmp_path: Path) -> None:
         go(made, tmp_path)
     assert caught.value.iteration == 0
     assert "maskd/task" in caught.value.terms
+
+
+def test_the_stage_keeps_full_precision_under_bf16(tmp_path: Path) -> None:
+    half, whole = parts(), parts()
+    go(half, tmp_path / "half", spec(train={"precision": "bf16"}))
+    go(whole, tmp_path / "whole", spec())
+    assert torch.equal(tokens(half), tokens(whole))
