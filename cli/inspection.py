@@ -12,14 +12,19 @@ if TYPE_CHECKING:
 
 def print_report(report: InspectionReport) -> None:
     """The dataset in numbers, then the findings."""
-    print(f"{report.name}@{report.digest}  {report.task}  ignore {report.ignore_id}")
+    ignored = "" if report.ignore_id is None else f"  ignore {report.ignore_id}"
+    print(f"{report.name}@{report.digest}  {report.task}{ignored}")
+    boxes = report.task == "detection"
     table(
-        ["split", ">images", ">labelled", ">ignored pixels"],
+        ["split", ">images", ">labelled", ">boxes" if boxes else ">ignored pixels"],
         (
-            [one.role, one.images, one.labelled, f"{100 * one.ignored / one.pixels:.1f} %" if one.pixels else None]
+            [
+                one.role, one.images, one.labelled,
+                one.boxes if boxes else f"{100 * one.ignored / one.pixels:.1f} %" if one.pixels else None,
+            ]
             for one in report.splits
         ),
-    )
+    )  # fmt: skip
     print_findings([finding.model_dump() for finding in report.findings])
 
 

@@ -250,9 +250,14 @@ def _show_inspection(folder: Path, exports: list[Any]) -> int:
 
 def _verdict(name: str, verified: bool | None, gate: dict[str, Any]) -> str:
     """The gate's words on one exported file."""
+    from acamkd_core.spec.tasks import TASKS
+
     if verified:
+        task = next((one for one in TASKS.values() if one.metric in gate), TASKS["semantic_segmentation"])
+        what = "detections" if task.name == "detection" else "pixels"
         return (
-            f"gate    {name} verified: {number(gate.get('miou'))} mIoU, checkpoint {number(gate.get('checkpoint_miou'))}, "
-            f"{number(gate.get('agreement'), 3)} % of pixels agree on {gate.get('images')} images"
+            f"gate    {name} verified: {number(gate.get(task.metric))} {task.label}, "
+            f"checkpoint {number(gate.get(f'checkpoint_{task.metric}'))}, "
+            f"{number(gate.get('agreement'), 3)} % of {what} agree on {gate.get('images')} images"
         )
     return f"gate    {name} NOT verified: {'; '.join(gate.get('failures') or ['no reason given'])}"

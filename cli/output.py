@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +50,22 @@ def emit(value: Any, form: Format) -> bool:
 
         print(yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True, width=120), end="")
     return True
+
+
+def score(metrics: Mapping[str, float], *stems: str) -> float | None:
+    """A job's primary metric, whatever its task: of the first of `stems` (val, best, test, teacher) that is there."""
+    from acamkd_core.spec.tasks import primary
+
+    found = primary(metrics, *stems)
+    return None if found is None else found[1]
+
+
+def metric(metrics: Mapping[str, float]) -> str | None:
+    """What a job's primary metric is called; None while it has no figure."""
+    from acamkd_core.spec.tasks import primary
+
+    found = primary(metrics, "val", "best", "test", "teacher")
+    return None if found is None else found[0]
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "nothing there") -> None:

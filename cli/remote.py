@@ -19,10 +19,12 @@ from cli.output import (
     Sets,
     duration,
     emit,
+    metric,
     millions,
     number,
     parse_sets,
     say,
+    score,
     table,
 )  # fmt: skip
 
@@ -91,13 +93,14 @@ def ls(
     rows = client().jobs.list(state=state, q=query, method=method, tag=tag, limit=limit)
     if not emit(rows, output):
         table(
-            ["name", "state", "methods", "student", "dataset", ">progress", ">val mIoU", ">test mIoU", "reason"],
+            ["name", "state", "methods", "student", "dataset", ">progress", ">val", ">test", "metric", "reason"],
             (
                 [
                     row.name, row.state, ", ".join(row.methods) or ("alone" if row.kind == "distill" else row.kind),
                     row.student, row.dataset,
                     f"{row.progress.iteration}/{row.progress.iterations}" if row.progress.iterations else None,
-                    number(row.metrics.get("val/miou")), number(row.metrics.get("test/miou")), row.reason,
+                    number(score(row.metrics, "val")), number(score(row.metrics, "test")),
+                    metric(row.metrics), row.reason,
                 ]
                 for row in rows
             ),
@@ -279,18 +282,20 @@ def compare(
         return SUCCEEDED
     base = answer.jobs[0].job.metrics
 
-    def delta(metrics: dict[str, float], name: str) -> str | None:
-        if name not in metrics:
+    def delta(metrics: dict[str, float], stem: str) -> str | None:
+        value, first = score(metrics, stem), score(base, stem)
+        if value is None:
             return None
-        text = f"{metrics[name]:.2f}"
-        return text if metrics is base or name not in base else f"{text} ({metrics[name] - base[name]:+.2f})"
+        text = f"{value:.2f}"
+        same = metric(metrics) == metric(base)
+        return text if metrics is base or first is None or not same else f"{text} ({value - first:+.2f})"
 
     table(
-        ["name", "state", "methods", ">val mIoU", ">best", ">test mIoU", ">parameters", ">trained"],
+        ["name", "state", "methods", ">val", ">best", ">test", "metric", ">parameters", ">trained"],
         (
             [
                 one.job.name, one.job.state, ", ".join(one.job.methods) or "alone",
-                *(delta(one.job.metrics, name) for name in ("val/miou", "best/miou", "test/miou")),
+                *(delta(one.job.metrics, stem) for stem in ("val", "best", "test")), metric(one.job.metrics),
                 millions((one.profile.get("student") or {}).get("parameters")), duration(one.device_seconds),
             ]
             for one in answer.jobs

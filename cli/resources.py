@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.inspection import print_findings, print_report
-from cli.output import FAILED, SUCCEEDED, Format, Output, emit, millions, number, say, table
+from cli.output import FAILED, SUCCEEDED, Format, Output, emit, metric, millions, number, say, score, table
 from cli.remote import client
 
 models = typer.Typer(help="Models that jobs produced, and what can be built.", invoke_without_command=True)
@@ -32,12 +32,12 @@ def list_models(
     rows = client().models.list()
     if not emit(rows, output):
         table(
-            ["name", ">version", "aliases", "architecture", ">parameters", ">val mIoU", ">test mIoU", "dataset"],
+            ["name", ">version", "aliases", "architecture", ">parameters", ">val", ">test", "metric", "dataset"],
             (
                 [
                     one.name, one.version, ", ".join(one.aliases) or None, one.arch, millions(one.parameters),
-                    number(one.metrics.get("val/miou", one.metrics.get("best/miou"))),
-                    number(one.metrics.get("test/miou")), one.dataset,
+                    number(score(one.metrics, "val", "best")), number(score(one.metrics, "test")),
+                    metric(one.metrics), one.dataset,
                 ]
                 for one in rows
             ),
@@ -167,7 +167,7 @@ def inspect_dataset(
 
 
 def _inspect_here(folder: Path, output: Format) -> int:
-    from acamkd_core.datasets.inspect import inspect_dataset as look
+    from acamkd_core.datasets.registry import inspect_dataset as look
     from acamkd_core.datasets.registry import open_dataset
     from acamkd_core.spec.datasets import AutoDataset
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cli.output import duration, number, say
+from cli.output import duration, metric, number, say, score
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,7 +27,8 @@ class RunView:
     rate: float | None = None
     eta_seconds: float | None = None
     data_wait: float | None = None
-    miou: float | None = None
+    metric: str = "mIoU"
+    score: float | None = None
     best: float | None = None
     teacher: float | None = None
     test: float | None = None
@@ -66,16 +67,22 @@ class RunView:
         return None
 
     def _score(self, event: Any) -> str:
-        value = event.metrics.get("miou")
+        from acamkd_core.spec.tasks import TASKS
+
+        label, value = next(
+            ((one.label, event.metrics[one.metric]) for one in TASKS.values() if one.metric in event.metrics),
+            (self.metric, None),
+        )
+        self.metric = label
         if event.role == "teacher":
             self.teacher = value
         elif event.split == "test":
             self.test = value
         else:
-            self.miou = value
+            self.score = value
             if event.is_best:
                 self.best = value
-        return f"{event.role} {event.split} mIoU {number(value)} at iteration {event.iteration}"
+        return f"{event.role} {event.split} {label} {number(value)} at iteration {event.iteration}"
 
     def take_job(self, job: JobDetail, kd_share: float | None) -> None:
         """Takes a server's answer."""
@@ -84,8 +91,10 @@ class RunView:
         self.iteration, self.iterations = progress.iteration, progress.iterations
         self.rate, self.eta_seconds = progress.iterations_per_second, progress.eta_seconds
         self.data_wait = progress.data_wait
-        self.miou, self.best = metrics.get("val/miou"), metrics.get("best/miou")
-        self.teacher, self.test = metrics.get("teacher/miou"), metrics.get("test/miou")
+        self.metric = metric(metrics) or self.metric
+        self.score, self.best, self.teacher, self.test = (
+            score(metrics, stem) for stem in ("val", "best", "teacher", "test")
+        )
         self.kd_share = kd_share
         self.alarms = [str(alarm.get("info", {}).get("message", "")) for alarm in reversed(job.alarm_list)]
         self.note = job.queue.why if job.queue is not None else ""
@@ -102,7 +111,7 @@ class RunView:
     def _figures(self) -> list[tuple[str, str]]:
         share = None if self.kd_share is None else f"{100 * self.kd_share:.0f} %"
         figures = [
-            ("mIoU", number(self.miou)),
+            (self.metric, number(self.score)),
             ("best", number(self.best)),
             ("teacher", number(self.teacher)),
             ("test", number(self.test)),

@@ -6,6 +6,7 @@ import sys
 import time
 
 from acamkd_core.spec.api import JobDetail
+from acamkd_core.spec.tasks import primary
 
 _SECONDS = 10.0
 
@@ -42,6 +43,6 @@ def words(info: JobDetail) -> str:
         parts.append(f"{progress.stage} {progress.iteration}/{progress.iterations}")
     if progress.eta_seconds is not None and info.state == "running":
         parts.append(f"ETA {progress.eta_seconds:.0f} s")
-    if (value := info.metrics.get("val/miou")) is not None:
-        parts.append(f"val mIoU {value:.2f}")
+    if (score := primary(info.metrics, "val")) is not None:
+        parts.append(f"val {score[0]} {score[1]:.2f}")
     return "  ".join(parts)

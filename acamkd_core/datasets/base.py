@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """One class: its id in the masks, name, and RGB colour for overlays."""
+    """One class: its id in the labels (mask value, COCO category id), name, and RGB colour for overlays."""
 
     id: int
     name: str
@@ -20,18 +20,44 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class Item:
-    """One sample on disk; `label` is None for unlabelled images."""
+    """One sample on disk; `label` is the file that holds its labels, None for unlabelled images."""
 
     image: Path
     label: Path | None
 
 
+@dataclass(frozen=True)
+class Boxes:
+    """The objects of one image, N of them, as the labels have them (nothing clipped).
+
+    boxes: N x 4 float32, x1 y1 x2 y2 in pixels of the stored image. labels: N int64, positions in `classes`.
+    crowd: N bool; a crowd box covers many objects: it is not trained on, and what is found inside it is no mistake.
+    area: N float32, square pixels, as the labels state it (COCO: of the object's outline, not of its box).
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    area: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.boxes.nbytes + self.labels.nbytes + self.crowd.nbytes + self.area.nbytes
+
+
 @dataclass
 class Sample:
-    """Decoded pixels: `image` HxWx3 uint8 RGB, `target` HxW uint8 ids (the ignore id included), or None."""
+    """One decoded image: `image` HxWx3 uint8 RGB, and its labels, or None for an unlabelled image.
+
+    `target` of segmentation: HxW uint8 ids (the ignore id included). Of detection: `Boxes`.
+    """
 
     image: np.ndarray
-    target: np.ndarray | None
+    target: Any
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -41,8 +67,12 @@ class Dataset(Protocol):
     name: str
     task: str
     classes: list[ClassInfo]
-    ignore_id: int
     digest: str  # 12 hex digits over relative paths, sizes and classes: the version that users see
+
+    @property
+    def ignore_id(self) -> int | None:
+        """Mask id without a class; None where labels are no masks."""
+        ...
 
     def splits(self) -> dict[str, int]:
         """Number of images per role: train, val, and test / unlabelled when there are."""
@@ -53,5 +83,9 @@ class Dataset(Protocol):
         ...
 
     def load(self, item: Item) -> Sample:
-        """Pixels of one item. Raises CoreError(`dataset.unreadable`) with the file's name."""
+        """Pixels and labels of one item. Raises CoreError(`dataset.unreadable`) with the file's name."""
+        ...
+
+    def relative(self, path: Path) -> str:
+        """A file's name as users know it: relative to the dataset's folder."""
         ...

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from acamkd_core.datasets.base import Dataset, Item
+from acamkd_core.datasets.base import Boxes, Dataset, Item
 from acamkd_core.spec.errors import CoreError
 
 _GAP, _LEGEND = 6, 22
@@ -15,7 +15,7 @@ _BACKGROUND = (250, 250, 250)
 
 
 def contact_sheet(dataset: Dataset, path: Path, *, images: int = 12, split: str = "train", cell: int = 240) -> Path:
-    """Write a PNG with evenly spread images of a split: left the image, right its mask over it.
+    """Write a PNG with evenly spread images of a split: left the image, right its labels over it.
 
     Files that cannot be decoded appear as a crossed-out cell: a broken dataset still gets its sheet.
 
@@ -64,13 +64,30 @@ def _pair(dataset: Dataset, item: Item, cell: int) -> Image.Image:
     pair = Image.new("RGB", (2 * cell, size[1]), _BACKGROUND)
     image = Image.fromarray(sample.image)
     pair.paste(image.resize(size, Image.Resampling.BILINEAR), (0, 0))
-    if sample.target is not None:
+    if isinstance(sample.target, Boxes):
+        pair.paste(_with_boxes(image, sample.target, dataset, size), (cell, 0))
+    elif sample.target is not None:
         colors = np.full((256, 3), 32, dtype=np.uint8)
         colors[: len(dataset.classes)] = [c.color for c in dataset.classes]
-        colors[dataset.ignore_id] = 32
+        if dataset.ignore_id is not None:
+            colors[dataset.ignore_id] = 32
         over = Image.blend(image, Image.fromarray(colors[sample.target]), 0.65)
         pair.paste(over.resize(size, Image.Resampling.NEAREST), (cell, 0))
     return pair
+
+
+def _with_boxes(image: Image.Image, target: Boxes, dataset: Dataset, size: tuple[int, int]) -> Image.Image:
+    """The image at `size` (width, height) with its boxes; crowds are crossed out, as they are not trained on."""
+    picture = image.resize(size, Image.Resampling.BILINEAR)
+    pen = ImageDraw.Draw(picture)
+    factor = size[0] / image.width, size[1] / image.height
+    for box, label, crowd in zip(target.boxes.tolist(), target.labels.tolist(), target.crowd.tolist(), strict=True):
+        x1, y1, x2, y2 = (value * factor[index % 2] for index, value in enumerate(box))
+        color = dataset.classes[label].color
+        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=2)
+        if crowd:
+            pen.line((x1, y1, x2, y2), fill=color)
+    return picture
 
 
 def _legend_rows(dataset: Dataset, width: int) -> list[list[tuple[int, str, tuple[int, int, int]]]]:

@@ -61,7 +61,7 @@ class DecodedItems:
         sample = self._kept.get(index)
         if sample is None:
             sample = self.dataset.load(self.items[index])
-            size = sample.image.nbytes + (0 if sample.target is None else sample.target.nbytes)
+            size = sample.image.nbytes + (0 if sample.target is None else int(sample.target.nbytes))
             if size <= self._room:
                 self._room -= size
                 self._kept[index] = sample

@@ -5,23 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from acamkd_core.datasets.base import Dataset
+from acamkd_core.datasets.coco import ANNOTATIONS, BoxDataset
+from acamkd_core.datasets.findings import Progress
+from acamkd_core.datasets.inspect import inspect_masks
+from acamkd_core.datasets.inspect_boxes import inspect_boxes
 from acamkd_core.datasets.mask_folder import MaskFolder
 from acamkd_core.datasets.paths import resolve_root
 from acamkd_core.datasets.scenes import open_scenes
-from acamkd_core.spec.datasets import AutoDataset, DatasetSpec, MaskFolderDataset, RegisteredDataset, ScenesDataset
+from acamkd_core.spec.datasets import (
+    AutoDataset,
+    CocoDataset,
+    DatasetSpec,
+    MaskFolderDataset,
+    RegisteredDataset,
+    ScenesDataset,
+)
 from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.inspection import InspectionReport
+from acamkd_core.spec.tasks import TaskName
 
 
 def open_dataset(
-    spec: DatasetSpec, *, roots: Sequence[Path] = (), cache: Path | None = None, strict: bool = True
-) -> MaskFolder:
+    spec: DatasetSpec,
+    *,
+    roots: Sequence[Path] = (),
+    cache: Path | None = None,
+    strict: bool = True,
+    task: TaskName | None = None,
+) -> MaskFolder | BoxDataset:
     """Open a dataset: files are listed and classes read, no pixel is decoded. Scenes are generated when missing.
 
     Args:
         spec: the spec's `dataset`.
         roots: folders that datasets may lie in; empty: anywhere (a user's own machine).
         cache: where generated datasets are kept; needed for `scenes` without a root.
-        strict: refuse missing masks at once; inspection uses False, to report them all.
+        strict: refuse missing masks and images at once; inspection uses False, to report them all.
+        task: which labels to take where a dataset has several kinds (scenes have masks and boxes); None: masks first.
 
     Raises:
         CoreError: `dataset.*`, naming the field of the spec and what was looked for.
@@ -30,10 +50,10 @@ def open_dataset(
         if spec.root is not None:
             # The folder may not exist yet: its parent has to lie inside the roots.
             parent = resolve_root(str(Path(spec.root).parent), roots)
-            return open_scenes(spec, parent / Path(spec.root).name, roots=roots)
+            return open_scenes(spec, parent / Path(spec.root).name, roots=roots, boxes=task == "detection")
         if cache is None:
             raise CoreError("dataset.no_cache", "scenes need a folder to be generated into", field="dataset.root")
-        return open_scenes(spec, cache)
+        return open_scenes(spec, cache, boxes=task == "detection")
     if isinstance(spec, RegisteredDataset):
         raise CoreError(
             "dataset.not_resolved",
@@ -44,11 +64,21 @@ def open_dataset(
         )
     root = resolve_root(spec.root, roots)
     if isinstance(spec, AutoDataset):
-        spec = detect(spec, root)
+        spec = detect(spec, root, task)
+    if isinstance(spec, CocoDataset):
+        return BoxDataset(spec, root, roots=roots, strict=strict)
     return MaskFolder(spec, root, roots=roots, strict=strict)
 
 
-def detect(spec: AutoDataset, root: Path) -> MaskFolderDataset:
+def inspect_dataset(dataset: Dataset, *, progress: Progress | None = None, threads: int = 4) -> InspectionReport:
+    """Decode every file of a dataset (opened with `strict=False`) and report what would spoil a training."""
+    if isinstance(dataset, BoxDataset):
+        return inspect_boxes(dataset, progress=progress, threads=threads)
+    assert isinstance(dataset, MaskFolder)
+    return inspect_masks(dataset, progress=progress, threads=threads)
+
+
+def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> MaskFolderDataset | CocoDataset:
     """The format of a folder, as the object form of the spec.
 
     Raises:
@@ -56,12 +86,16 @@ def detect(spec: AutoDataset, root: Path) -> MaskFolderDataset:
     """
     wanted = ("images", "masks", "classes.json")
     missing = [name for name in wanted if not (root / name).exists()]
-    if not missing:
+    boxes = any((root / pattern.format(split=spec.splits.train)).is_file() for pattern in ANNOTATIONS)
+    if not missing and not (boxes and task == "detection"):
         return MaskFolderDataset(format="mask_folder", root=spec.root, splits=spec.splits)
+    if boxes:
+        return CocoDataset(format="coco", root=spec.root, splits=spec.splits)
     found = sorted(path.name for path in root.iterdir())[:12]
     raise CoreError(
         "dataset.unknown_format",
-        f"no known dataset format in {root.name}: mask_folder needs {', '.join(wanted)}; missing {', '.join(missing)}",
+        f"no known dataset format in {root.name}: mask_folder needs {', '.join(wanted)} (missing {', '.join(missing)}); "
+        f"coco needs an annotation file such as {ANNOTATIONS[0].format(split=spec.splits.train)}",
         hint=f"found: {', '.join(found) or 'an empty folder'}",
         field="dataset.root",
         value=spec.root,

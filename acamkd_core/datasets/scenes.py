@@ -10,18 +10,21 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from acamkd_core.datasets.coco import BoxDataset
 from acamkd_core.datasets.mask_folder import MaskFolder
 from acamkd_core.datasets.scenes_canvas import CLASSES, THINGS
 from acamkd_core.datasets.scenes_write import Written, write_all
-from acamkd_core.spec.datasets import MaskFolderDataset, ScenesDataset, Splits
+from acamkd_core.spec.datasets import CocoDataset, MaskFolderDataset, ScenesDataset, Splits
 from acamkd_core.spec.errors import CoreError
 
 GENERATOR = 2  # raise it whenever a pixel changes: it is part of the folder's name
 MARKER = "complete.json"
 
 
-def open_scenes(spec: ScenesDataset, folder: Path, *, roots: Sequence[Path] = ()) -> MaskFolder:
-    """The scenes of a spec, generated below `folder` unless they are there, as a mask folder.
+def open_scenes(
+    spec: ScenesDataset, folder: Path, *, roots: Sequence[Path] = (), boxes: bool = False
+) -> MaskFolder | BoxDataset:
+    """The scenes of a spec, generated below `folder` unless they are there: as a mask folder, or with their boxes.
 
     Raises:
         CoreError: `dataset.missing_split` for a split that the generator does not make.
@@ -40,11 +43,24 @@ def open_scenes(spec: ScenesDataset, folder: Path, *, roots: Sequence[Path] = ()
     splits = spec.splits
     if "unlabelled" in counts and splits.unlabelled is None:
         splits = splits.model_copy(update={"unlabelled": "unlabelled"})
-    as_folder = MaskFolderDataset(format="mask_folder", root=str(root), splits=Splits(**splits.model_dump()))
     inside = (*roots, folder) if roots else ()
+    pixels = json.loads((root / MARKER).read_text(encoding="utf-8"))["digest"]
+    if boxes:
+        named = Splits(**splits.model_copy(update={"unlabelled": None}).model_dump())
+        as_boxes = CocoDataset(
+            format="coco",
+            root=str(root),
+            splits=named,
+            annotation_file="boxes/{split}.json",
+            image_folder="images/{split}",
+        )
+        found = BoxDataset(as_boxes, root.resolve(), roots=inside, name="scenes")
+        found.digest = hashlib.sha256(f"boxes {pixels}".encode()).hexdigest()[:12]
+        return found
+    as_folder = MaskFolderDataset(format="mask_folder", root=str(root), splits=Splits(**splits.model_dump()))
     dataset = MaskFolder(as_folder, root.resolve(), roots=inside, name="scenes")
     # The digest over pixels: file sizes depend on the zlib of the machine that wrote them.
-    dataset.digest = json.loads((root / MARKER).read_text(encoding="utf-8"))["digest"][:12]
+    dataset.digest = pixels[:12]
     return dataset
 
 

@@ -12,7 +12,6 @@ import torch
 
 from acamkd_core.datasets.base import Dataset
 from acamkd_core.datasets.loader import EvalLoader, TrainLoader
-from acamkd_core.datasets.mask_folder import MaskFolder
 from acamkd_core.datasets.registry import open_dataset
 from acamkd_core.engine.parts import Parts, Run
 from acamkd_core.engine.randomness import seed_torch
@@ -21,14 +20,14 @@ from acamkd_core.methods.base import LevelPair, Method
 from acamkd_core.methods.registry import build_method
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
-from acamkd_core.models.weights import load_weights
+from acamkd_core.models.weights import inherit, load_weights
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.fit import far_levels, misfit_of
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec
 from acamkd_core.spec.native import NativeHeader
-from acamkd_core.tasks.segmentation import SegmentationTask
+from acamkd_core.tasks.registry import build_task
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Data:
 
     spec: JobSpec
     automatic: dict[str, Any]
-    dataset: MaskFolder
+    dataset: Dataset
     headers: dict[str, NativeHeader | None] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
@@ -68,7 +67,15 @@ def load_data(spec: JobSpec, run: Run) -> Data:
     Raises:
         CoreError: `dataset.*`, `weights.*`, `batch.too_large`.
     """
-    dataset = open_dataset(spec.dataset, roots=run.roots or (), cache=run.cache)
+    dataset = open_dataset(spec.dataset, roots=run.roots or (), cache=run.cache, task=spec.task)
+    if dataset.task != spec.task:
+        raise CoreError(
+            "dataset.other_task",
+            f"the labels of {dataset.name} are for {dataset.task}, the job is {spec.task}",
+            hint="take a network of the dataset's task, or a dataset with other labels",
+            field="dataset",
+            value=dataset.task,
+        )
     images = dataset.splits()
     for split in ("train", "val"):
         if not images.get(split):
@@ -108,13 +115,17 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
     """
     spec, dataset = data.spec, data.dataset
     notes: list[str] = []
-    task = SegmentationTask(dataset.classes, dataset.ignore_id, spec.augment, spec.task_loss)
+    task = build_task(spec, dataset)
     seed_torch(spec.seed, "student")
     student = _network(spec.student, "student", dataset, data, run, notes)
     teacher = None
     if spec.teacher is not None:
         seed_torch(spec.seed, "teacher")
         teacher = _network(spec.teacher, "teacher", dataset, data, run, notes).eval().requires_grad_(False).to(device)
+    if spec.student.inherit:
+        assert teacher is not None
+        notes += [f"student {name}: {inherit(student, teacher, name)}" for name in spec.student.inherit]
+    student.freeze(spec.student.freeze.stages, norm=spec.student.freeze.norm == "eval")
     methods, pairs = _methods(spec, student, teacher, len(dataset.classes), run, device)
     student.to(device)
     if spec.train.channels_last:

@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 
 import acamkd_core
+from acamkd_core.datasets.coco import BoxDataset
 from acamkd_core.engine.build import Built, Data
 from acamkd_core.engine.evaluate import Score, evaluate
 from acamkd_core.engine.parts import Emit, Run
@@ -20,11 +21,14 @@ from acamkd_core.exports.base import ExportClass, ExportSource
 from acamkd_core.exports.bundle import write_bundle
 from acamkd_core.exports.card import CardFacts
 from acamkd_core.exports.registry import exporter
-from acamkd_core.exports.verify import GateReport, MaskValues, PredictionFile, verify
+from acamkd_core.exports.verify import GateReport, MaskValues, PredictionFile, Truth, verify
+from acamkd_core.exports.verify_detection import BoxTruth, DetectionFile
+from acamkd_core.exports.words import WORDS
 from acamkd_core.models.weights import weights_digest
 from acamkd_core.spec.events import ExportEvent, LogEvent, StageEvent
 from acamkd_core.spec.exports import OnnxExport
 from acamkd_core.spec.labels import arch_label
+from acamkd_core.tasks.base import Task
 
 
 def deliver(
@@ -39,7 +43,7 @@ def deliver(
 ) -> dict[str, float] | None:
     """Exports the student (with its final weights), verifies each file that a gate can score, and zips the download.
 
-    Returns the metrics that this adds (`export/onnx/miou` ...), or None when `should_stop` asked to end.
+    Returns the metrics that this adds (`export/onnx/<metric>` ...), or None when `should_stop` asked to end.
     """
     spec, parts = built.spec, built.parts
     folder = run.folder / "exports"
@@ -47,8 +51,9 @@ def deliver(
     source = _source(built, data)
     emit(StageEvent(stage="export"))
 
-    # What the checkpoint itself says, pixel by pixel: the gate holds every exported file against it.
-    predictions = PredictionFile(folder / "predictions.npy", len(parts.val), source.size)
+    # What the checkpoint itself says, image by image: the gate holds every exported file against it.
+    primary, words = parts.task.primary_metric, WORDS[parts.task.name]
+    predictions, truth = _evidence(data, parts.task, folder / "predictions", len(parts.val), source.size)
     score = evaluate(parts.student, parts.task, parts.val, parts.device, each=predictions.add, should_stop=should_stop)
     if score is None:
         return None
@@ -56,7 +61,7 @@ def deliver(
 
     files: list[Path] = []
     reports: list[GateReport] = []
-    added = {"val/miou": score.metrics["miou"]}
+    added = {f"val/{primary}": score.metrics[primary]}
     for options in spec.exports:
         chosen = exporter(options.format)
         written = chosen.write(source, options, folder / chosen.file_name)
@@ -65,20 +70,17 @@ def deliver(
             emit(StageEvent(stage="verify", detail=options.format))
             report = verify(
                 written.path, items=data.dataset.items("val"), predictions=predictions.path,
-                classes=[c.name for c in data.dataset.classes], mask=MaskValues.of(data.dataset.classes), gate=options.gate, folder=folder,
-                claimed_miou=score.metrics["miou"], threads=torch.get_num_threads(), should_stop=should_stop,
+                classes=[c.name for c in data.dataset.classes], truth=truth, gate=options.gate, folder=folder,
+                claimed=score.metrics[primary], threads=torch.get_num_threads(), should_stop=should_stop,
             )  # fmt: skip
             if report is None:
                 return None
             reports.append(report)
-            if report.miou is not None:
-                added[f"export/{options.format}/miou"] = report.miou
-            if report.passed and report.miou is not None and report.agreement is not None:
-                emit(
-                    LogEvent(
-                        message=f"{options.format} verified: mIoU {report.miou:.2f}, {report.agreement:.2f} % of pixels agree"
-                    )
-                )
+            if report.score is not None:
+                added[f"export/{options.format}/{primary}"] = report.score
+            if report.passed and report.score is not None and report.agreement is not None:
+                told = f"{words.metric} {report.score:.2f}, {words.agreement} {report.agreement:.2f} %"
+                emit(LogEvent(message=f"{options.format} verified: {told}"))
             for sentence in report.failures:
                 emit(LogEvent(level="warning", message=f"{options.format}: {sentence}"))
         files.append(written.path)
@@ -103,6 +105,16 @@ def deliver(
     return added
 
 
+def _evidence(
+    data: Data, task: Task, path: Path, count: int, size: tuple[int, int]
+) -> tuple[PredictionFile | DetectionFile, Truth]:
+    """Where the checkpoint's predictions are kept for the gate, and what both are scored against."""
+    dataset = data.dataset
+    if isinstance(dataset, BoxDataset):
+        return DetectionFile(path.with_suffix(".json")), BoxTruth(dataset.boxes)
+    return PredictionFile(path.with_suffix(".npy"), count, size), MaskValues.of(dataset.classes)
+
+
 def _source(built: Built, data: Data) -> ExportSource:
     spec, parts = built.spec, built.parts
     assert spec.student.arch is not None
@@ -114,6 +126,8 @@ def _source(built: Built, data: Data) -> ExportSource:
         classes=[ExportClass(c.name, c.color) for c in data.dataset.classes],
         size=spec.augment.size,
         scores=parts.task.scores,
+        outputs=parts.task.outputs,
+        selection=parts.task.selection(parts.student, spec.augment.size),
         weights_digest=weights_digest(parts.student.state_dict()),
         task=parts.task.name,
     )
@@ -128,7 +142,7 @@ def _card(
     split: str,
     gate: GateReport | None,
 ) -> CardFacts:
-    spec, parts = built.spec, built.parts
+    spec, parts, primary = built.spec, built.parts, built.parts.task.primary_metric
     assert spec.student.arch is not None
     teacher: str | None = None
     if spec.teacher is not None and spec.teacher.arch is not None and spec.teacher.weights is not None:
@@ -145,7 +159,8 @@ def _card(
         "dataset_digest": data.dataset.digest,
         "classes": source.classes,
         "size": source.size,
-        "metrics": {name: metrics[name] for name in ("val/miou", "test/miou") if name in metrics},
+        "task": parts.task.name,
+        "metrics": {name: metrics[name] for name in (f"val/{primary}", f"test/{primary}") if name in metrics},
         "per_class": score.per_class,
         "per_class_split": split,
         "gate": gate,

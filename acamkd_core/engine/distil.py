@@ -147,10 +147,16 @@ def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit, should_stop: Callabl
     value = score.metrics[primary]
     emit(LogEvent(message=f"teacher scores {value:.2f} {primary} on val ({time.monotonic() - started:.1f} s)"))
     expect = spec.teacher.expect
-    if expect is not None and abs(value - expect.miou) > expect.tolerance:
+    expected = None if expect is None else getattr(expect, primary)
+    if expect is not None and expected is None:
+        raise CoreError(
+            "teacher.other_metric", f"the metric of {parts.task.name} is {primary}", field="teacher.expect",
+            hint=f"write expect: {{{primary}: ...}}",
+        )  # fmt: skip
+    if expect is not None and expected is not None and abs(value - expected) > expect.tolerance:
         raise CoreError(
             "teacher.unexpected_score",
-            f"the teacher scores {value:.2f}, expected {expect.miou:.2f} ± {expect.tolerance:.2f}",
+            f"the teacher scores {value:.2f}, expected {expected:.2f} ± {expect.tolerance:.2f}",
             hint="check teacher.preprocess (order, range, mean, std), align_corners, and the class order",
             field="teacher.expect",
             value=round(value, 2),
@@ -159,7 +165,7 @@ def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit, should_stop: Callabl
     if value <= constant:
         info = ErrorInfo(
             code="teacher.below_constant",
-            message=f"the teacher scores {value:.2f}, no better than always naming one class ({constant:.2f})",
+            message=f"the teacher scores {value:.2f}, no better than the best constant answer ({constant:.2f})",
             hint="check teacher.preprocess and the weights; to use it all the same, state `teacher.expect`",
             field="teacher",
             value=round(value, 2),

@@ -6,10 +6,9 @@ import json
 import time
 from collections.abc import Callable
 
+from acamkd_core.datasets.base import Dataset
 from acamkd_core.datasets.contact_sheet import contact_sheet
-from acamkd_core.datasets.inspect import inspect_dataset
-from acamkd_core.datasets.mask_folder import MaskFolder
-from acamkd_core.datasets.registry import open_dataset
+from acamkd_core.datasets.registry import inspect_dataset, open_dataset
 from acamkd_core.engine.parts import Emit, Run
 from acamkd_core.engine.result import JobResult
 from acamkd_core.spec.errors import CoreError, ErrorInfo
@@ -51,7 +50,7 @@ def run_inspection(spec: InspectSpec, run: Run, *, emit: Emit, should_stop: Call
 
 
 def check_dataset(
-    dataset: MaskFolder, run: Run, *, emit: Emit, should_stop: Callable[[], bool]
+    dataset: Dataset, run: Run, *, emit: Emit, should_stop: Callable[[], bool]
 ) -> InspectionReport | None:
     """Inspects once a dataset version (the report is cached by digest), before hours are spent on it.
 
@@ -94,7 +93,7 @@ def check_dataset(
 
 
 def _inspect(
-    dataset: MaskFolder, tell: Callable[[int, int, float], None], should_stop: Callable[[], bool]
+    dataset: Dataset, tell: Callable[[int, int, float], None], should_stop: Callable[[], bool]
 ) -> InspectionReport:
     """The report; `tell` gets (files done, files in all, files a second) about once a second."""
     started = told = time.monotonic()

@@ -126,7 +126,8 @@ def train(
                         best = _clone(student)
                     emit(evaluation_event(score, "student", "val", position.iteration, is_best))
                     emit(LogEvent(message=_line(position, parts, score, is_best)))
-                    emit(MetricsEvent(iteration=position.iteration, **finite_or_null(_named(score, clock))))
+                    named = _named(score, parts.task.class_metric, clock)
+                    emit(MetricsEvent(iteration=position.iteration, **finite_or_null(named)))
                     first = position.iteration <= parts.evaluate_every
                     for panel in draw_panels(
                         parts, run.folder, position.iteration, first=first, mask_picture=mask_picture
@@ -224,10 +225,10 @@ def _line(position: ckpt.Position, parts: Parts, score: Score, is_best: bool) ->
     )
 
 
-def _named(score: Score, clock: Clock) -> dict[str, float]:
+def _named(score: Score, class_metric: str, clock: Clock) -> dict[str, float]:
     """A validation score as metric points."""
     values = {f"val/{name}": value for name, value in score.metrics.items()}
-    values |= {f"val/iou/{name}": value for name, value in score.per_class.items() if value is not None}
+    values |= {f"val/{class_metric}/{name}": value for name, value in score.per_class.items() if value is not None}
     # The only figure that is not repeatable: it lets charts use device time as their x axis.
     return values | {"time/device_seconds": clock.device_seconds}
 
@@ -239,8 +240,15 @@ def _loss_values(terms: dict[str, float], lr: float, scalars: dict[str, float], 
     # Diversity shapes masks, not the student: it is no part of what the student hears from its teacher.
     heard = {name: value for name, value in terms.items() if not name.endswith("/diversity")}
     if distilled and (whole := sum(heard.values())):
-        values["kd/share"] = sum(value for name, value in heard.items() if name not in ("task", "aux")) / whole
+        values["kd/share"] = sum(value for name, value in heard.items() if not _supervised(name)) / whole
+    # A detector's loss has parts (task/class, task/box); charts and tables want one number for every task.
+    if "task" not in terms:
+        values["loss/task"] = sum(value for name, value in terms.items() if name.startswith("task/"))
     return values
+
+
+def _supervised(name: str) -> bool:
+    return name.partition("/")[0] in ("task", "aux")
 
 
 def _halve(position: ckpt.Position, spec: JobSpec, error: Exception, emit: Emit) -> None:

@@ -12,8 +12,10 @@ from torch import Tensor
 from acamkd_core.models.base import ModelOutput, TaskModel
 from acamkd_core.spec.models import Preprocess
 
-Scores = Callable[[TaskModel, ModelOutput, tuple[int, int]], Tensor]
-"""Decoded class scores NKHW at (height, width): for segmentation the upsampled logits, whose argmax is `decode`."""
+Scores = Callable[[TaskModel, ModelOutput, tuple[int, int]], Tensor | tuple[Tensor, ...]]
+"""The task's decoding as far as a graph can carry it, at (height, width): see `Task.scores`."""
+
+SEGMENTATION_OUTPUTS = (("logits", "NCHW", "class scores at the input size; argmax = class"),)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class ExportSource:
         classes: in channel order.
         size: height and width at which the network was evaluated.
         resize: name of Pillow's filter that evaluation resized images with.
-        scores: the task's decoding up to, and without, the argmax.
+        scores: the task's decoding, without what a graph cannot carry (argmax, suppression of doubles).
+        outputs: (name, layout, meaning) of each tensor that `scores` returns.
+        selection: what a reader has left to do after the graph; empty for segmentation.
         weights_digest: digest over the tensors.
         state: tensors to store, when they differ from the model's own (e.g. without an auxiliary head).
     """
@@ -48,6 +52,8 @@ class ExportSource:
     scores: Scores
     weights_digest: str
     task: str = "semantic_segmentation"
+    outputs: tuple[tuple[str, str, str], ...] = SEGMENTATION_OUTPUTS
+    selection: dict[str, Any] = field(default_factory=dict)
     resize: str = "bilinear"
     state: dict[str, Tensor] | None = None
 

@@ -58,7 +58,7 @@ def config(facts: CardFacts) -> dict[str, Any]:
     return {
         "format_version": 1,
         "name": facts.name,
-        "task": "semantic_segmentation",
+        "task": facts.task,
         "verified": facts.verified,
         "student": facts.student,
         "teacher": facts.teacher,
@@ -67,7 +67,7 @@ def config(facts: CardFacts) -> dict[str, Any]:
         "classes": [{"id": i, "name": c.name, "color": list(c.color)} for i, c in enumerate(facts.classes)],
         "size": list(facts.size),
         "metrics": facts.metrics,
-        "per_class": {"split": facts.per_class_split, "iou": facts.per_class},
+        "per_class": {"split": facts.per_class_split, facts.words.class_metric.lower(): facts.per_class},
         "gate": facts.gate.as_dict() if facts.gate else None,
         "parameters": facts.parameters,
         "macs": facts.macs,

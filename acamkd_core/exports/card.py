@@ -9,6 +9,7 @@ import yaml
 
 from acamkd_core.exports.base import ExportClass
 from acamkd_core.exports.verify import GateReport
+from acamkd_core.exports.words import WORDS, TaskWords
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class CardFacts:
     seed: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     license: str = "unknown"
+    task: str = "semantic_segmentation"
+
+    @property
+    def words(self) -> TaskWords:
+        """How its task is spoken of."""
+        return WORDS[self.task]
 
     @property
     def verified(self) -> bool:
@@ -77,25 +84,25 @@ def model_card(facts: CardFacts, files: list[str]) -> str:
 def _front_matter(facts: CardFacts, with_onnx: bool) -> str:
     method = [line.split()[0] for line in facts.distill]
     tags = [
-        "semantic-segmentation",
-        "image-segmentation",
+        *facts.words.tags,
         *(["knowledge-distillation"] if facts.distill else []),
         *method,
     ]
+    words, ending = facts.words, f"/{facts.words.metric_key}"
     results = [
-        {"type": "mean_iou", "name": f"mIoU ({name.removesuffix('/miou')})", "value": round(value, 2)}
+        {"type": words.metric_type, "name": f"{words.metric} ({name.removesuffix(ending)})", "value": round(value, 2)}
         for name, value in sorted(facts.metrics.items())
-        if name.endswith("/miou")
+        if name.endswith(ending)
     ]
     data: dict[str, Any] = {
         "license": facts.license,
         "library_name": "onnx" if with_onnx else "pytorch",
-        "pipeline_tag": "image-segmentation",
+        "pipeline_tag": words.pipeline,
         "tags": list(dict.fromkeys(tags)),
-        "metrics": ["mean_iou"],
+        "metrics": [words.metric_type],
     }
     if results:
-        task = {"type": "image-segmentation", "name": "Semantic segmentation"}
+        task = {"type": words.pipeline, "name": words.name}
         dataset = {"type": facts.dataset, "name": facts.dataset, "revision": facts.dataset_digest}
         data["model-index"] = [
             {"name": facts.name, "results": [{"task": task, "dataset": dataset, "metrics": results}]}
@@ -147,7 +154,8 @@ def _results(facts: CardFacts) -> str:
     lines = ["## Results\n", "| metric | points |", "| --- | ---: |"]
     lines += [f"| {_cell(name)} | {value:.2f} |" for name, value in sorted(facts.metrics.items())]
     if facts.per_class:
-        lines += ["", f"IoU per class on `{facts.per_class_split}`:\n", "| class | IoU |", "| --- | ---: |"]
+        name = facts.words.class_metric
+        lines += ["", f"{name} per class on `{facts.per_class_split}`:\n", f"| class | {name} |", "| --- | ---: |"]
         lines += [
             f"| {_cell(name)} | {'does not occur' if value is None else f'{value:.2f}'} |"
             for name, value in facts.per_class.items()
@@ -157,7 +165,7 @@ def _results(facts: CardFacts) -> str:
 
 def _gate(facts: CardFacts) -> str:
     gate = facts.gate
-    if gate is None or gate.miou is None or gate.checkpoint_miou is None or gate.agreement is None:
+    if gate is None or gate.score is None or gate.checkpoint_score is None or gate.agreement is None:
         return ""
     return (
         "## Verification\n\n"
@@ -165,22 +173,17 @@ def _gate(facts: CardFacts) -> str:
         "without PyTorch, with the `predict.py` beside this card: nothing but the file says how to prepare an image "
         "and what the classes are.\n\n"
         "| | exported file | checkpoint |\n| --- | ---: | ---: |\n"
-        f"| mIoU | {gate.miou:.2f} | {gate.checkpoint_miou:.2f} |\n"
-        f"| equal pixels | {gate.agreement:.3f} % | |\n"
+        f"| {facts.words.metric} | {gate.score:.2f} | {gate.checkpoint_score:.2f} |\n"
+        f"| {facts.words.agreement} | {gate.agreement:.3f} % | |\n"
     )
 
 
 def _how_to_run(facts: CardFacts) -> str:
     return (
         "## How to run\n\n"
-        "```\npip install -r requirements.txt\npython predict.py image.jpg -o overlay.png --mask ids.png\n```\n\n"
-        "It prints the share of each class and writes the overlay. From Python:\n\n"
-        "```python\nfrom pathlib import Path\nfrom predict import Segmenter, read_image\n\n"
-        'segmenter = Segmenter(Path("model.onnx"))\n'
-        'ids = segmenter.ids(read_image(Path("image.jpg")))   '
-        f"# {facts.size[0]} x {facts.size[1]} class ids, named in segmenter.contract.classes\n```\n\n"
+        f"{facts.words.example.format(height=facts.size[0], width=facts.size[1])}"
         "The graph takes `image` (N x 3 x H x W, float32, already normalised as its metadata entry `acamkd` says) and "
-        "returns `logits` (N x classes x H x W).\n"
+        f"{facts.words.graph}"
     )
 
 
@@ -200,7 +203,7 @@ def _limits(facts: CardFacts) -> str:
     text = (
         "## Limits\n\n"
         f"- Trained on `{facts.dataset}` only; scores on other cameras, places or weather are unknown.\n"
-        f"- It knows {len(facts.classes)} classes and gives every pixel one of them, also where none fits.\n"
+        f"- It knows {len(facts.classes)} classes and {facts.words.limit}.\n"
         "- Scores are of one training run with one seed; another seed gives another number.\n"
         "- Not made for decisions about people's safety.\n"
     )

@@ -81,8 +81,19 @@ class Confusion:
 
 def score(manifest: dict[str, Any]) -> dict[str, Any]:
     """Run the file over the manifest's images and compare. Returns the report."""
+    if manifest.get("task") == "detection":
+        from acamkd_core.exports.gate_detection import score_detection
+
+        return score_detection(manifest)
+    return score_segmentation(manifest)
+
+
+def score_segmentation(manifest: dict[str, Any]) -> dict[str, Any]:
+    """mIoU of the file and of the checkpoint, and the share of equal pixels."""
     started = time.monotonic()
-    report: dict[str, Any] = {"passed": False, "images": 0, "miou": None, "checkpoint_miou": None, "agreement": None}
+    report: dict[str, Any] = {
+        "passed": False, "images": 0, "metric": "miou", "score": None, "checkpoint_score": None, "agreement": None
+    }  # fmt: skip
     names: list[str] = manifest["classes"]
     predictions = np.load(manifest["predictions"], mmap_mode="r", allow_pickle=False)
     size = (int(predictions.shape[1]), int(predictions.shape[2]))
@@ -113,12 +124,12 @@ def score(manifest: dict[str, Any]) -> dict[str, Any]:
 
     report |= {
         "images": len(images),
-        "miou": of_file.miou(),
-        "checkpoint_miou": of_checkpoint.miou(),
+        "score": of_file.miou(),
+        "checkpoint_score": of_checkpoint.miou(),
         "agreement": 100.0 * equal / max(pixels, 1),
         "iou": dict(zip(names, of_file.iou(), strict=True)),
     }
-    report["failures"] = _failures(report, manifest)
+    report["failures"] = failures_of(report, manifest, "mIoU", "the pixels")
     report["passed"] = not report["failures"]
     return report | {"seconds": time.monotonic() - started}
 
@@ -133,24 +144,25 @@ def _unusable(segmenter: Segmenter, names: list[str], size: tuple[int, int]) -> 
     return None
 
 
-def _failures(report: dict[str, Any], manifest: dict[str, Any]) -> list[str]:
+def failures_of(report: dict[str, Any], manifest: dict[str, Any], metric: str, compared: str) -> list[str]:
+    """Sentences about every limit that the report breaks. `metric` and `compared` are words for the reader."""
     limits, failures = manifest["gate"], []
-    drop = report["checkpoint_miou"] - report["miou"]
+    drop = report["checkpoint_score"] - report["score"]
     if not abs(drop) <= limits["max_drop"]:
         failures.append(
-            f"The file scores {report['miou']:.2f} mIoU, the checkpoint {report['checkpoint_miou']:.2f}; "
+            f"The file scores {report['score']:.2f} {metric}, the checkpoint {report['checkpoint_score']:.2f}; "
             f"{limits['max_drop']:g} points of difference are allowed."
         )
     if not report["agreement"] >= limits["min_agreement"]:
         failures.append(
-            f"{report['agreement']:.3f} % of the pixels agree with the checkpoint; "
+            f"{report['agreement']:.3f} % of {compared} agree with the checkpoint; "
             f"{limits['min_agreement']:g} % are asked for."
         )
-    claimed = manifest.get("claimed_miou")
-    if claimed is not None and not abs(claimed - report["checkpoint_miou"]) <= limits["max_drop"]:
+    claimed = manifest.get("claimed")
+    if claimed is not None and not abs(claimed - report["checkpoint_score"]) <= limits["max_drop"]:
         failures.append(
-            f"The run reported {claimed:.2f} mIoU for the checkpoint, its stored predictions "
-            f"score {report['checkpoint_miou']:.2f}."
+            f"The run reported {claimed:.2f} {metric} for the checkpoint, its stored predictions "
+            f"score {report['checkpoint_score']:.2f}."
         )
     return failures
 

@@ -1,4 +1,8 @@
-"""ONNX: normalised image in, class scores at the input size out; all else that a user needs is in the metadata.
+"""ONNX: normalised image in, decoded scores out; all else that a user needs is in the metadata.
+
+Segmentation graphs return class scores at the input size. Detection graphs return the scores and boxes (in pixels of
+the input) of every candidate: anchors and box coding are inside, so that one reader serves all families, and only the
+choice among candidates is left to it.
 
 The graph has a dynamic batch and a fixed height and width: the size at which the network was evaluated is the only one
 that the gate has verified, and runtimes plan memory and kernels best for known sizes. `predict.py` resizes to it.
@@ -26,7 +30,7 @@ from acamkd_core.exports.predict import FORMAT_VERSION, METADATA_KEY, parse_cont
 from acamkd_core.models.base import TaskModel
 from acamkd_core.spec.exports import OnnxExport
 
-INPUT_NAME, OUTPUT_NAME = "image", "logits"
+INPUT_NAME = "image"
 # Sums over thousands of products differ in their last bits between runtimes (3e-6 is usual); more is a wrong graph.
 MAX_RELATIVE_DIFFERENCE = 1e-3
 
@@ -40,9 +44,10 @@ class ScoringGraph(nn.Module):
         self.model.normalise = nn.Identity()  # type: ignore[assignment]  # the file's metadata says it instead
         self._scores, self._size = source.scores, source.size
 
-    def forward(self, image: Tensor) -> Tensor:
-        """N3HW normalised image to NKHW scores."""
-        return self._scores(self.model, self.model(image), self._size).contiguous()
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """N3HW normalised image to the tensors of `source.outputs`."""
+        found = self._scores(self.model, self.model(image), self._size)
+        return tuple(one.contiguous() for one in ((found,) if isinstance(found, Tensor) else found))
 
 
 def metadata(source: ExportSource, opset: int) -> dict[str, Any]:
@@ -63,11 +68,18 @@ def metadata(source: ExportSource, opset: int) -> dict[str, Any]:
             "std": list(preprocess.std),
             "resize": source.resize,
         },
-        "output": {"name": OUTPUT_NAME, "layout": "NCHW", "meaning": "class scores at the input size; argmax = class"},
+        **_outputs(source),
         "classes": [{"name": entry.name, "color": list(entry.color)} for entry in source.classes],
         "arch": source.arch,
         "weights_digest": source.weights_digest,
     }
+
+
+def _outputs(source: ExportSource) -> dict[str, Any]:
+    described = [{"name": name, "layout": layout, "meaning": meaning} for name, layout, meaning in source.outputs]
+    if not source.selection:
+        return {"output": described[0]}
+    return {"outputs": described, "selection": source.selection}
 
 
 class OnnxExporter:
@@ -88,7 +100,7 @@ class OnnxExporter:
         graph = ScoringGraph(source)
         # Two images: a batch of one would be taken for a constant.
         example = torch.rand(2, 3, *source.size, generator=torch.Generator().manual_seed(0)) * 4 - 2
-        proto = _export(simplified(graph), example, options.opset)
+        proto = _export(simplified(graph), example, options.opset, [name for name, _, _ in source.outputs])
         strip_provenance(proto)
         onnx.helper.set_model_props(proto, {METADATA_KEY: text})
         onnx.checker.check_model(proto)
@@ -122,7 +134,7 @@ def simplified(graph: ScoringGraph) -> ScoringGraph:
     return graph
 
 
-def _export(graph: nn.Module, example: Tensor, opset: int) -> onnx.ModelProto:
+def _export(graph: nn.Module, example: Tensor, opset: int, outputs: list[str]) -> onnx.ModelProto:
     talkative = logging.getLogger("torch.onnx")
     level = talkative.level
     talkative.setLevel(logging.ERROR)
@@ -135,7 +147,7 @@ def _export(graph: nn.Module, example: Tensor, opset: int) -> onnx.ModelProto:
                 dynamo=True,
                 opset_version=opset,
                 input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
+                output_names=outputs,
                 dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
                 external_data=False,
                 verbose=False,
@@ -171,15 +183,15 @@ def _difference(graph: nn.Module, content: bytes, example: Tensor) -> float:
     worst = 0.0
     for batch in (example, example[:1]):
         with torch.no_grad():
-            expected = graph(batch).numpy()
-        found = session.run(None, {INPUT_NAME: batch.numpy()})[0]
-        if found.shape != expected.shape:
-            raise RuntimeError(f"the exported graph returns {found.shape}, the network {expected.shape}")
-        difference = float(np.abs(found - expected).max())
-        # Written so that NaN fails too.
-        if not difference <= MAX_RELATIVE_DIFFERENCE * max(1.0, float(np.abs(expected).max())):
-            raise RuntimeError(f"the exported graph differs from the network by {difference}")
-        worst = max(worst, difference)
+            expected = [one.numpy() for one in graph(batch)]
+        for found, wanted in zip(session.run(None, {INPUT_NAME: batch.numpy()}), expected, strict=True):
+            if found.shape != wanted.shape:
+                raise RuntimeError(f"the exported graph returns {found.shape}, the network {wanted.shape}")
+            difference = float(np.abs(found - wanted).max())
+            # Written so that NaN fails too.
+            if not difference <= MAX_RELATIVE_DIFFERENCE * max(1.0, float(np.abs(wanted).max())):
+                raise RuntimeError(f"the exported graph differs from the network by {difference}")
+            worst = max(worst, difference)
     return worst
 
 

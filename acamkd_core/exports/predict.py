@@ -1,6 +1,7 @@
 # Copyright the acamkd authors. SPDX-License-Identifier: Apache-2.0
-"""Segment an image with an exported model: `python predict.py image.jpg [-o overlay.png] [--mask ids.png]`.
+"""Run an exported model on an image: `python predict.py image.jpg [-o overlay.png]`.
 
+Segmentation also takes `--mask ids.png` (class ids), detection `--json boxes.json` and `--threshold 0.5`.
 Needs onnxruntime, Pillow and NumPy, nothing else. Preprocessing, class names and colours come from the ONNX file
 (metadata entry `acamkd`). This file stands alone: the same text is shipped beside every exported model and is what
 the verification gate runs, so what was verified is what you run.
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 METADATA_KEY = "acamkd"
 FORMAT_VERSION = 1
@@ -33,7 +34,10 @@ class ModelFileError(ValueError):
 
 @dataclass(frozen=True)
 class Contract:
-    """What the file says about its input and its classes; `size` is (height, width)."""
+    """What the file says about its input, its classes and (detection) how to choose among candidates.
+
+    `size` is (height, width).
+    """
 
     size: tuple[int, int]
     channel_order: str
@@ -43,6 +47,23 @@ class Contract:
     resize: str
     classes: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
+    task: str = "semantic_segmentation"
+    selection: Selection | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which candidates of a detector count.
+
+    threshold: lowest probability. candidates: best (candidate, class) pairs of each level. iou: overlap from which a
+    detection suppresses a weaker one of its class. limit: detections an image. levels: candidates of each level.
+    """
+
+    threshold: float
+    candidates: int
+    iou: float
+    limit: int
+    levels: tuple[int, ...]
 
 
 def parse_contract(text: str) -> Contract:
@@ -63,6 +84,8 @@ def parse_contract(text: str) -> Contract:
             resize=str(given["resize"]),
             classes=tuple(str(entry["name"]) for entry in data["classes"]),
             colors=tuple((int(r), int(g), int(b)) for r, g, b in (entry["color"] for entry in data["classes"])),
+            task=str(data.get("task", "semantic_segmentation")),
+            selection=_selection(data["selection"]) if data.get("task") == "detection" else None,
         )
     except ModelFileError:
         raise
@@ -79,6 +102,16 @@ def parse_contract(text: str) -> Contract:
     if not contract.classes or len(set(contract.classes)) != len(contract.classes):
         raise ModelFileError("class names are missing or not unique")
     return contract
+
+
+def _selection(data: dict[str, Any]) -> Selection:
+    return Selection(
+        threshold=float(data["threshold"]),
+        candidates=int(data["candidates"]),
+        iou=float(data["iou"]),
+        limit=int(data["limit"]),
+        levels=tuple(int(count) for count in data["levels"]),
+    )
 
 
 def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
@@ -101,8 +134,8 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
         raise ModelFileError(f"{path} is no readable image: {error}") from None
 
 
-class Segmenter:
-    """An exported model, loaded: image in, class ids out.
+class Model:
+    """An exported model, loaded; `Segmenter` and `Detector` say what its outputs mean.
 
     Args:
         path: the ONNX file.
@@ -111,6 +144,8 @@ class Segmenter:
     Raises:
         ModelFileError: no such file, no ONNX, or metadata that is missing or does not fit the graph.
     """
+
+    task: str
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
         import onnxruntime
@@ -129,14 +164,24 @@ class Segmenter:
         if text is None:
             raise ModelFileError(f"{path.name} carries no `{METADATA_KEY}` metadata; it was not exported by acamkd")
         self.contract = parse_contract(text)
+        if self.contract.task != self.task:
+            raise ModelFileError(f"{path.name} is made for {self.contract.task}, not for {self.task}")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != (3, *self.contract.size):
             shapes = ", ".join(str(given.shape) for given in inputs)
             raise ModelFileError(f"the graph eats {shapes}, its metadata says 3 x {self.contract.size}")
-        if len(outputs) != 1 or outputs[0].shape[1] != len(self.contract.classes):
-            shapes = ", ".join(str(given.shape) for given in outputs)
-            raise ModelFileError(f"the graph returns {shapes}, its metadata names {len(self.contract.classes)} classes")
+        problem = self._unfit([tuple(output.shape) for output in outputs])
+        if problem is not None:
+            raise ModelFileError(problem)
         self._input_name = inputs[0].name
+
+    def _unfit(self, shapes: list[tuple[Any, ...]]) -> str | None:
+        """Why outputs of these shapes cannot be what the metadata says; None when they can."""
+        raise NotImplementedError
+
+    def run(self, image: np.ndarray) -> list[np.ndarray]:
+        """The graph's outputs for an HxWx3 uint8 RGB image, without the batch's dimension."""
+        return [found[0] for found in self._session.run(None, {self._input_name: self.preprocess(image)})]
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """HxWx3 uint8 RGB to what the network eats: 1x3xhxw float32 at the file's size."""
@@ -151,10 +196,21 @@ class Segmenter:
         std = np.asarray(contract.std, dtype=np.float32)[:, None, None]
         return np.ascontiguousarray((pixels * np.float32(contract.value_range) - mean) / std)[None]
 
+
+class Segmenter(Model):
+    """A segmentation model: image in, class ids out."""
+
+    task = "semantic_segmentation"
+
+    def _unfit(self, shapes: list[tuple[Any, ...]]) -> str | None:
+        names = len(self.contract.classes)
+        if len(shapes) != 1 or shapes[0][1] != names:
+            return f"the graph returns {', '.join(map(str, shapes))}, its metadata names {names} classes"
+        return None
+
     def logits(self, image: np.ndarray) -> np.ndarray:
         """Class scores, K x h x w float32, at the file's size."""
-        scores: np.ndarray = self._session.run(None, {self._input_name: self.preprocess(image)})[0][0]
-        return scores
+        return self.run(image)[0]
 
     def ids(self, image: np.ndarray) -> np.ndarray:
         """Class ids, h x w uint8, at the file's size."""
@@ -162,10 +218,114 @@ class Segmenter:
         return found
 
 
+class Detector(Model):
+    """A detection model: image in; boxes, scores and labels out."""
+
+    task = "detection"
+
+    def _unfit(self, shapes: list[tuple[Any, ...]]) -> str | None:
+        assert self.contract.selection is not None
+        names, candidates = len(self.contract.classes), sum(self.contract.selection.levels)
+        if [shape[1:] for shape in shapes] != [(candidates, names), (candidates, 4)]:
+            told = ", ".join(map(str, shapes))
+            return f"the graph returns {told}, its metadata says {candidates} candidates and {names} classes"
+        return None
+
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is in an HxWx3 uint8 RGB image, by falling score.
+
+        Returns:
+            boxes D x 4 float64 (x1 y1 x2 y2 in pixels of `image`), scores D float64, labels D int64.
+        """
+        assert self.contract.selection is not None
+        scores, boxes = self.run(image)
+        boxes, kept, labels = select(scores, boxes, self.contract.selection)
+        height, width = self.contract.size
+        factors = np.array([image.shape[1] / width, image.shape[0] / height] * 2)
+        return boxes.astype(np.float64) * factors, kept.astype(np.float64), labels
+
+
+def select(scores: np.ndarray, boxes: np.ndarray, rule: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Detections among candidates: threshold, best of each level, suppression of doubles in each class.
+
+    Args:
+        scores: A x K probabilities.
+        boxes: A x 4.
+        rule: limits; `levels` sums to A.
+
+    Returns:
+        boxes D x 4, scores D, labels D int64, by falling score.
+    """
+    classes = scores.shape[1]
+    flat = scores.reshape(-1)
+    chosen, start = [], 0
+    for count in rule.levels:
+        index = np.nonzero(flat[start * classes : (start + count) * classes] > rule.threshold)[0] + start * classes
+        chosen.append(index[np.argsort(-flat[index], kind="stable")[: rule.candidates]])
+        start += count
+    index = np.concatenate(chosen)
+    index = index[np.argsort(-flat[index], kind="stable")]
+    found, labels = boxes[index // classes], index % classes
+    keep = np.zeros(len(index), dtype=bool)
+    for label in np.unique(labels):
+        members = np.nonzero(labels == label)[0]
+        keep[members[suppress(found[members], rule.iou, rule.limit)]] = True
+    keep = np.nonzero(keep)[0][: rule.limit]
+    return found[keep], flat[index[keep]], labels[keep].astype(np.int64)
+
+
+def suppress(boxes: np.ndarray, iou: float, limit: int) -> np.ndarray:
+    """Positions of boxes (by falling score) that no kept stronger one overlaps by more than `iou`; `limit` at most."""
+    alive = np.ones(len(boxes), dtype=bool)
+    kept: list[int] = []
+    for index in range(len(boxes)):
+        if alive[index]:
+            kept.append(index)
+            if len(kept) == limit:
+                break
+            alive &= ~(overlaps(boxes[index : index + 1], boxes)[0] > iou)
+    return np.array(kept, dtype=np.int64)
+
+
+def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of each pair of boxes, N x M; NaN for two empty boxes."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    area = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
+    with np.errstate(invalid="ignore"):
+        result: np.ndarray = shared / (area[0][:, None] + area[1][None, :] - shared)
+    return result
+
+
+def load(path: Path, *, threads: int = 0) -> Segmenter | Detector:
+    """The model in a file, whichever its task. Raises ModelFileError as `Model` does."""
+    try:
+        return Segmenter(path, threads=threads)
+    except ModelFileError as error:
+        if "made for detection" not in str(error):
+            raise
+    return Detector(path, threads=threads)
+
+
 def overlay(image: np.ndarray, ids: np.ndarray, colors: tuple[tuple[int, int, int], ...]) -> Image.Image:
     """The image with the classes' colours laid over it, half transparent. `ids` at the image's size."""
     palette = np.asarray(colors, dtype=np.float32)
     return Image.fromarray((0.5 * image + 0.5 * palette[ids] + 0.5).astype(np.uint8))
+
+
+def draw(
+    image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, contract: Contract
+) -> Image.Image:
+    """The image with its boxes, each with its class and score."""
+    picture = Image.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    width = max(1, round(min(image.shape[:2]) / 200))
+    for box, score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True):
+        x1, y1, x2, y2 = box
+        pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=contract.colors[label], width=width)
+        pen.text((x1 + width + 1, y1 + width), f"{contract.classes[label]} {score:.2f}", fill=contract.colors[label])
+    return picture
 
 
 def id_mask(ids: np.ndarray, colors: tuple[tuple[int, int, int], ...]) -> Image.Image:
@@ -177,29 +337,56 @@ def id_mask(ids: np.ndarray, colors: tuple[tuple[int, int, int], ...]) -> Image.
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, or 2 when something cannot be read or written."""
-    parser = argparse.ArgumentParser(description="Segment an image with the model beside this file.")
+    parser = argparse.ArgumentParser(description="Run the model beside this file on an image.")
     parser.add_argument("image", type=Path, help="image file that Pillow can read")
-    parser.add_argument("-o", "--output", type=Path, help="overlay to write (default: <image>_overlay.png)")
-    parser.add_argument("--mask", type=Path, help="also write the class ids, as a palette PNG")
+    parser.add_argument("-o", "--output", type=Path, help="picture to write (default: <image>_overlay.png)")
+    parser.add_argument("--mask", type=Path, help="segmentation: also write the class ids, as a palette PNG")
+    parser.add_argument("--json", type=Path, help="detection: also write the boxes")
+    parser.add_argument("--threshold", type=float, default=0.3, help="detection: lowest score to show (default 0.3)")
     parser.add_argument("--model", type=Path, default=Path(__file__).resolve().parent / "model.onnx")
     options: Any = parser.parse_args(arguments)
+    output = options.output or options.image.with_name(options.image.stem + "_overlay.png")
     try:
-        segmenter = Segmenter(options.model)
+        model = load(options.model)
         image = read_image(options.image, upright=True)
-        ids = segmenter.ids(image)
-        full = np.asarray(Image.fromarray(ids).resize(image.shape[1::-1], Image.Resampling.NEAREST))
-        output = options.output or options.image.with_name(options.image.stem + "_overlay.png")
-        overlay(image, full, segmenter.contract.colors).save(output)
-        if options.mask:
-            id_mask(full, segmenter.contract.colors).save(options.mask)
+        lines = (
+            _segment(model, image, output, options.mask)
+            if isinstance(model, Segmenter)
+            else _detect(model, image, output, options.json, options.threshold)
+        )
     except (ModelFileError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    shares = np.bincount(ids.ravel(), minlength=len(segmenter.contract.classes)) / ids.size * 100
-    for index in np.argsort(-shares, kind="stable"):
-        print(f"{segmenter.contract.classes[index]:<24}{shares[index]:6.2f} %")
-    print(f"overlay: {output}")
+    print("\n".join([*lines, f"overlay: {output}"]))
     return 0
+
+
+def _segment(model: Segmenter, image: np.ndarray, output: Path, mask: Path | None) -> list[str]:
+    """Writes the pictures; returns a line for each class, the largest first."""
+    ids = model.ids(image)
+    full = np.asarray(Image.fromarray(ids).resize(image.shape[1::-1], Image.Resampling.NEAREST))
+    overlay(image, full, model.contract.colors).save(output)
+    if mask:
+        id_mask(full, model.contract.colors).save(mask)
+    shares = np.bincount(ids.ravel(), minlength=len(model.contract.classes)) / ids.size * 100
+    order = np.argsort(-shares, kind="stable")
+    return [f"{model.contract.classes[index]:<24}{shares[index]:6.2f} %" for index in order]
+
+
+def _detect(model: Detector, image: np.ndarray, output: Path, table: Path | None, threshold: float) -> list[str]:
+    """Writes picture and table; returns a line for each object, the surest first."""
+    boxes, scores, labels = model.detect(image)
+    shown = scores >= threshold
+    boxes, scores, labels = boxes[shown], scores[shown], labels[shown]
+    draw(image, boxes, scores, labels, model.contract).save(output)
+    names = [model.contract.classes[label] for label in labels]
+    rows = [
+        {"class": name, "score": round(score, 4), "box": [round(value, 2) for value in box]}
+        for name, score, box in zip(names, scores.tolist(), boxes.tolist(), strict=True)
+    ]
+    if table:
+        table.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return [f"{row['class']:<24}{row['score']:6.2f}  {row['box']}" for row in rows] or ["nothing found"]
 
 
 if __name__ == "__main__":

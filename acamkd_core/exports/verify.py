@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -24,13 +24,35 @@ from acamkd_core.spec.exports import Gate
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
 
 
+class Truth(Protocol):
+    """What the gate scores against, as entries of its manifest."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def metric(self) -> str:
+        """Key of the metric."""
+        ...
+
+    def entries(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """One entry an image, in order: `image`, and where its labels are."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What holds for all images."""
+        ...
+
+
 @dataclass(frozen=True)
 class MaskValues:
-    """How mask files say a class: raw id to class position, and colour to class position.
+    """Segmentation: how mask files say a class: raw id to class position, and colour to class position.
 
     Ids and colours that are not listed are ignored pixels.
     """
 
+    task: ClassVar[str] = "semantic_segmentation"
+    metric: ClassVar[str] = "miou"
     ids: dict[int, int]
     colors: list[tuple[tuple[int, int, int], int]] = field(default_factory=list)
 
@@ -42,16 +64,28 @@ class MaskValues:
             colors=[(info.color, position) for position, info in enumerate(classes)],
         )
 
+    def entries(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """Image and mask files."""
+        return [{"image": str(item.image.resolve()), "mask": str(Path(str(item.label)).resolve())} for item in items]
+
+    def facts(self) -> dict[str, Any]:
+        """The values of masks."""
+        return {"mask": {"ids": self.ids, "colors": [[list(color), position] for color, position in self.colors]}}
+
 
 @dataclass(frozen=True)
 class GateReport:
-    """What the gate found. Metrics in points, agreement in percent of pixels; None where nothing could be scored."""
+    """What the gate found. Scores in points, agreement in percent; None where nothing could be scored.
+
+    `score` and `checkpoint_score` are of `metric`. `agreement`: of pixels (segmentation) or of detections.
+    """
 
     passed: bool
     failures: list[str]
     images: int = 0
-    miou: float | None = None
-    checkpoint_miou: float | None = None
+    metric: str = "miou"
+    score: float | None = None
+    checkpoint_score: float | None = None
     agreement: float | None = None
     seconds: float = 0.0
     runtime: str = ""
@@ -59,8 +93,8 @@ class GateReport:
     def as_dict(self) -> dict[str, Any]:
         """For events and files: without the duration, so that equal results are equal files."""
         return {
-            "miou": self.miou,
-            "checkpoint_miou": self.checkpoint_miou,
+            self.metric: self.score,
+            f"checkpoint_{self.metric}": self.checkpoint_score,
             "agreement": self.agreement,
             "images": self.images,
             "failures": self.failures,
@@ -102,10 +136,10 @@ def verify(
     items: Sequence[Item],
     predictions: Path,
     classes: Sequence[str],
-    mask: MaskValues,
+    truth: Truth,
     gate: Gate,
     folder: Path,
-    claimed_miou: float | None = None,
+    claimed: float | None = None,
     threads: int = 0,
     stall_seconds: float = 600.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -115,13 +149,13 @@ def verify(
 
     Args:
         model: the exported file.
-        items: images and masks, in the order of the predictions; `gate.images` limits them.
-        predictions: a `PredictionFile`, at the evaluation size.
+        items: labelled images, in the order of the predictions; `gate.images` limits them.
+        predictions: the checkpoint's own (`PredictionFile`, `DetectionFile`).
         classes: the dataset's class names, in channel order.
-        mask: how mask files say a class.
+        truth: what to score against.
         gate: limits.
         folder: where manifest, report and the gate's error output are left.
-        claimed_miou: what the run reported for the checkpoint on all items; checked when all are scored.
+        claimed: the metric that the run reported for the checkpoint on all items; checked when all are scored.
         threads: CPU threads of the gate; 0: all.
         stall_seconds: end the gate when it says nothing for so long.
         progress: called with (done, total) images.
@@ -137,16 +171,15 @@ def verify(
     report_file.unlink(missing_ok=True)
     manifest = {
         "format_version": 1,
+        "task": truth.task,
         "model": str(model.resolve()),
         "report": str(report_file.resolve()),
         "predictions": str(predictions.resolve()),
-        "images": [
-            {"image": str(item.image.resolve()), "mask": str(Path(str(item.label)).resolve())} for item in scored
-        ],
+        "images": truth.entries(scored),
         "classes": list(classes),
-        "mask": {"ids": mask.ids, "colors": [[list(color), position] for color, position in mask.colors]},
+        **truth.facts(),
         "gate": {"max_drop": gate.max_drop, "min_agreement": gate.min_agreement},
-        "claimed_miou": claimed_miou if len(scored) == len(items) else None,
+        "claimed": claimed if len(scored) == len(items) else None,
         "threads": threads,
     }
     manifest_file = folder / "gate_manifest.json"
@@ -157,7 +190,9 @@ def verify(
         return None
     if ended != "0" or not report_file.is_file():
         last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no message"])[-1]
-        return GateReport(passed=False, failures=[f"The gate did not finish ({ended}): {last[:300]}"])
+        return GateReport(
+            passed=False, metric=truth.metric, failures=[f"The gate did not finish ({ended}): {last[:300]}"]
+        )
     found = json.loads(report_file.read_text(encoding="utf-8"))
     names = GateReport.__dataclass_fields__
     return GateReport(**{name: value for name, value in found.items() if name in names})

@@ -34,6 +34,10 @@ class Backbone(nn.Module):
         """c5, going on from another level's map."""
         raise NotImplementedError
 
+    def stages(self) -> list[nn.Module]:
+        """What computes c2, c3, c4 and c5 in turn; the first holds the stem too. For freezing."""
+        raise NotImplementedError
+
 
 class ResNet(Backbone):
     """ResNet (He et al. 2016) with torchvision's blocks (stride on the 3x3 convolution).
@@ -71,6 +75,9 @@ class ResNet(Backbone):
             value = stage(value)
         return value
 
+    def stages(self) -> list[nn.Module]:
+        return [nn.ModuleList([self.stem, self.layer1]), self.layer2, self.layer3, self.layer4]
+
 
 class MobileNetV2(Backbone):
     """MobileNetV2 (Sandler et al. 2018, table 2) of any width, up to and including the 320-channel block."""
@@ -99,6 +106,10 @@ class MobileNetV2(Backbone):
         for block in list(self.features)[self._ENDS[_LEVELS.index(level)] + 1 :]:
             value = block(value)
         return value
+
+    def stages(self) -> list[nn.Module]:
+        starts = (0, *(end + 1 for end in self._ENDS[:-1]))
+        return [self.features[start : end + 1] for start, end in zip(starts, self._ENDS, strict=True)]
 
 
 def _dilate(stages: list[nn.Sequential], output_stride: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,8 @@ class ModelOutput:
     """What a forward pass returns.
 
     features: named levels, each NCHW. Segmenters publish their class scores as level `logits` too.
-    raw: the head's output before any upsampling or decoding (segmentation: logits NCHW at the output stride).
+    raw: the head's output before any upsampling or decoding (segmentation: logits NCHW at the output stride;
+        detection: the family's own).
     aux: raw output of an auxiliary head, or None.
     """
 
@@ -84,4 +86,73 @@ class TaskModel(nn.Module):
     @property
     def head(self) -> nn.Module:
         """The part after the features (methods such as CrossKD need it; frozen for a teacher)."""
+        raise NotImplementedError
+
+    def part(self, name: str) -> nn.Module | None:
+        """The part called `neck` or `head`, for a student that inherits it; None where there is none."""
+        return self.head if name == "head" else None
+
+    def freeze(self, stages: int, *, norm: bool) -> None:
+        """Keep the first `stages` of the backbone as they are, and with `norm` all batch norm statistics.
+
+        A frozen stage is in evaluation mode whatever `train` says; its tensors have no gradient.
+        """
+        backbone = self.get_submodule("backbone")
+        self._still = list(backbone.stages()[:stages]) if stages else []  # type: ignore[operator]
+        if norm:
+            self._still += [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        for module in self._still[:stages]:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> TaskModel:
+        """Training mode for all but what is frozen."""
+        super().train(mode)
+        for module in getattr(self, "_still", []):
+            module.train(False)
+        return self
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of a detector's candidates count as detections.
+
+    threshold: lowest probability. candidates: best (candidate, class) pairs kept of each level. iou: overlap from which
+    a detection suppresses a weaker one of its class. limit: detections an image.
+    """
+
+    threshold: float = 0.05
+    candidates: int = 1000
+    iou: float = 0.5
+    limit: int = 100
+
+    def as_dict(self) -> dict[str, Any]:
+        """For files."""
+        return {"threshold": self.threshold, "candidates": self.candidates, "iou": self.iou, "limit": self.limit}
+
+
+class Detector(TaskModel):
+    """Base of detectors. Candidates are anchors or positions, level by level; A of them for an image size."""
+
+    selection: Selection = Selection()
+
+    def loss(
+        self, out: ModelOutput, rows: Sequence[int], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Unweighted supervised terms by name, of the images `rows` of the batch; zeros when there are none.
+
+        Args:
+            out: of the whole batch.
+            rows: the labelled images.
+            boxes: of each of them, N4 (x1 y1 x2 y2, pixels of the input).
+            labels: of each of them, N int64.
+        """
+        raise NotImplementedError
+
+    def candidates(self, out: ModelOutput, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(probabilities NAK, boxes NA4 in pixels of the input, cut to it), fp32. Has to be exportable as a graph."""
+        raise NotImplementedError
+
+    def counts(self, image_size: tuple[int, int]) -> list[int]:
+        """Candidates of each level for an image of this height and width."""
         raise NotImplementedError

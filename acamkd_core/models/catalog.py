@@ -19,7 +19,7 @@ from acamkd_core.models.backbones import Backbone, MobileNetV2, ResNet
 from acamkd_core.models.layouts import LAYOUTS
 from acamkd_core.models.registry import FAMILIES, build_model
 from acamkd_core.spec.catalog import BackboneFacts, Catalog, FamilyFacts, LevelFacts, PresetFacts
-from acamkd_core.spec.models import PRESETS, Arch, ResNetName
+from acamkd_core.spec.models import FAMILY_TASKS, PRESETS, Arch, ResNetName
 
 NUM_CLASSES = 19
 IMAGE_SIZE = (1024, 2048)  # Cityscapes, the size that the published tables refer to
@@ -55,7 +55,7 @@ def _family(arch: type) -> FamilyFacts:
     name = get_args(arch.model_fields[field].annotation)[0]  # type: ignore[attr-defined]
     title = (arch.__doc__ or "").strip().splitlines()[0]
     presets = tuple(preset for preset, fields in PRESETS.items() if fields["family"] == name)
-    return FamilyFacts(name=name, title=title, tasks=("semantic_segmentation",), presets=presets)
+    return FamilyFacts(name=name, title=title, tasks=(FAMILY_TASKS[name],), presets=presets)
 
 
 def _preset(name: str) -> PresetFacts:

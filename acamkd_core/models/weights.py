@@ -118,6 +118,30 @@ def load_weights(
     return report
 
 
+@torch.no_grad()
+def inherit(student: TaskModel, teacher: TaskModel, name: str) -> str:
+    """Copies the teacher's tensors of a part (`neck`, `head`) where names and shapes agree; says how many.
+
+    Raises:
+        CoreError: `student.inherit_nothing` when a network has no such part, or no tensor fits.
+    """
+    own, theirs = student.part(name), teacher.part(name)
+    wanted = own.state_dict() if own is not None else {}
+    given = theirs.state_dict() if theirs is not None else {}
+    fitting = [key for key, tensor in wanted.items() if key in given and given[key].shape == tensor.shape]
+    if not any(key.endswith("weight") for key in fitting):
+        raise CoreError(
+            "student.inherit_nothing",
+            f"no tensor of the teacher's {name} fits the student's",
+            hint="parts are inherited between networks of one family with the same channels (fpn_channels)",
+            field="student.inherit",
+            value=name,
+        )
+    for key in fitting:
+        wanted[key].copy_(given[key])  # state_dict() shares memory with the network
+    return f"{len(fitting)} of {len(wanted)} tensors from the teacher"
+
+
 def _fetch(spec: WeightsSpec, files: Mapping[str, Path], field: str) -> tuple[str, StateDict]:
     local = files.get(spec.reference)
     if local is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from acamkd_core.spec.base import SpecModel
-from acamkd_core.spec.models import Arch
+from acamkd_core.spec.models import NECK_LEVELS, Arch
 
 
 class LevelFacts(SpecModel):
@@ -70,6 +70,8 @@ def arch_summary(arch: Any) -> str:
     """One short line for lists: `deeplabv3 · mobilenet_v2 x0.35 · OS 16`."""
     backbone = getattr(arch, "backbone", "mobilenet_v2")
     width = f" x{arch.width:g}" if backbone == "mobilenet_v2" else ""
+    if arch.family in NECK_LEVELS:
+        return f"{arch.family} · {backbone}{width} · FPN {arch.fpn_channels}"
     extra = " · ASPP" if getattr(arch, "aspp", False) else ""
     return f"{arch.family} · {backbone}{width} · OS {arch.output_stride}{extra}"
 
@@ -80,10 +82,17 @@ def levels_of(arch: Any, num_classes: int) -> tuple[LevelFacts, ...]:
     channels = next(facts.channels for facts in load_catalog().backbones if facts.name == backbone)
     scale = arch.width if backbone == "mobilenet_v2" else 1.0
     nominal = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
+    deepest = getattr(arch, "output_stride", 32)
     levels = [
-        LevelFacts(name=name, channels=_divisible_by_8(channels[name] * scale), stride=min(stride, arch.output_stride))
+        LevelFacts(name=name, channels=_divisible_by_8(channels[name] * scale), stride=min(stride, deepest))
         for name, stride in nominal.items()
     ]
+    if arch.family in NECK_LEVELS:
+        neck = [
+            LevelFacts(name=name, channels=arch.fpn_channels, stride=8 << index)
+            for index, name in enumerate(NECK_LEVELS[arch.family])
+        ]
+        return (*levels, *neck)
     aspp = getattr(arch, "aspp_channels", 256)
     return (
         *levels,

@@ -46,6 +46,28 @@ class MaskFolderDataset(SpecModel):
     mask_folder: str = Field(default="masks", description="Name of the folder with the masks.")
 
 
+class CocoDataset(SpecModel):
+    """Boxes in COCO's JSON: one annotation file and one image folder a split."""
+
+    format: Literal["coco"] = Field(description="COCO JSON with boxes.")
+    root: str = Field(description="Folder that annotation files and images lie below.")
+    splits: Splits = Field(default_factory=Splits, description="Names of the splits, e.g. train2017 and val2017.")
+    annotation_file: str | None = Field(
+        default=None,
+        description="Annotation file of a split below `root`, with {split} for its name; automatic: annotations/{split}.json, "
+        "annotations/instances_{split}.json, boxes/{split}.json or {split}/_annotations.coco.json.",
+    )
+    image_folder: str | None = Field(
+        default=None,
+        description="Folder of a split's images below `root`, with {split} for its name; automatic: images/{split}, "
+        "{split}, or images.",
+    )
+    empty_images: Literal["keep", "skip"] = Field(
+        default="keep",
+        description="Training images without a box: `keep` them as background, or `skip` them as the COCO recipes do.",
+    )
+
+
 class ScenesDataset(SpecModel):
     """Procedural street scenes, made on the spot: no download, same pixels for the same seed everywhere."""
 
@@ -77,7 +99,7 @@ class RegisteredDataset(SpecModel):
 
 
 DatasetSpec = Annotated[
-    AutoDataset | MaskFolderDataset | ScenesDataset | RegisteredDataset, Field(discriminator="format")
+    AutoDataset | MaskFolderDataset | CocoDataset | ScenesDataset | RegisteredDataset, Field(discriminator="format")
 ]
 
 

@@ -66,7 +66,8 @@ class ProgressEvent(Event):
 
 
 class MetricsEvent(Event):
-    """Numbers at an iteration. Names: loss/<term>, lr, kd/mse_ratio, kd/share, mask/<set>/<stat>, val/miou, val/iou/<class>.
+    """Numbers at an iteration. Names: loss/<term>, lr, kd/mse_ratio, kd/share, mask/<set>/<stat>, val/miou (detection: val/map),
+    val/iou/<class> (val/ap/<class>).
 
     Non-finite values are written as null with their name in `non_finite`.
     """
@@ -84,9 +85,9 @@ class EvaluationEvent(Event):
     role: Literal["teacher", "student"]
     split: str
     iteration: int
-    metrics: dict[str, float] = Field(description="e.g. miou, pixel_accuracy, in points.")
+    metrics: dict[str, float] = Field(description="e.g. miou, pixel_accuracy; map, map_50; in points.")
     per_class: dict[str, float | None] = Field(
-        description="IoU per class in points; null where the split has no pixel of it."
+        description="IoU (detection: AP) per class in points; null where the split does not have it."
     )
     seconds: float
     is_best: bool = False

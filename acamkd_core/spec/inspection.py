@@ -25,19 +25,22 @@ class SplitSummary(BaseModel):
 
     role: str = Field(description="train, val, test or unlabelled.")
     images: int
-    labelled: int = Field(description="Images that have a readable mask.")
-    pixels: int = Field(description="Labelled pixels, the ignored ones included.")
-    ignored: int = Field(description="Pixels with the ignore id.")
+    labelled: int = Field(description="Images that have readable labels.")
+    pixels: int = Field(description="Labelled pixels, the ignored ones included; 0 for boxes.")
+    ignored: int = Field(description="Pixels with the ignore id; 0 for boxes.")
+    boxes: int = Field(default=0, description="Boxes, crowds included.")
+    crowd: int = Field(default=0, description="Boxes that stand for a crowd of objects.")
 
 
 class ClassSummary(BaseModel):
     """One class in numbers, by role of the split."""
 
     index: int = Field(description="Channel of the network's output.")
-    id: int = Field(description="Id in the masks.")
+    id: int = Field(description="Id in the labels: mask value or category id.")
     name: str
     color: tuple[int, int, int]
     pixels: dict[str, int]
+    boxes: dict[str, int] = Field(default_factory=dict, description="Boxes of the class, for detection.")
     images: dict[str, int] = Field(description="Images that contain the class.")
 
 
@@ -55,13 +58,13 @@ class InspectionReport(BaseModel):
     name: str
     digest: str
     task: str
-    ignore_id: int
+    ignore_id: int | None = Field(default=None, description="Mask id without a class; null for boxes.")
     findings: list[Finding]
     splits: list[SplitSummary]
     classes: list[ClassSummary]
     sizes: list[SizeCount] = Field(description="The 20 most frequent sizes.")
     seconds: float
-    contact_sheet: str | None = Field(default=None, description="Picture of the first images with their masks.")
+    contact_sheet: str | None = Field(default=None, description="Picture of some images with their labels.")
 
     @property
     def ok(self) -> bool:

@@ -12,8 +12,16 @@ from acamkd_core.spec.datasets import AugmentSpec, DatasetSpec, dataset_from_sho
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
 from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
-from acamkd_core.spec.models import PRESETS, StudentSpec, TeacherSpec, weights_from_string
+from acamkd_core.spec.models import (
+    FAMILY_TASKS,
+    NECK_LEVELS,
+    PRESETS,
+    StudentSpec,
+    TeacherSpec,
+    weights_from_string,
+)
 from acamkd_core.spec.problems import closest, problems_of
+from acamkd_core.spec.tasks import TaskName
 
 
 class TaskLossSpec(SpecModel):
@@ -155,6 +163,7 @@ class Reference(SpecModel):
     """A published number that this job should be held against."""
 
     miou: float | None = Field(default=None, ge=0, le=100, description="Published mIoU in points.")
+    map: float | None = Field(default=None, ge=0, le=100, description="Published COCO mAP in points.")
     source: str = Field(description="Where it is printed.")
     status: Literal["not_reproduced", "reproduced"] = Field(
         default="not_reproduced", description="Whether we have seen it."
@@ -172,8 +181,8 @@ class JobSpec(SpecModel):
     name: Name | None = Field(default=None, description="Lower-case name, unique in the project; automatic: two words.")
     tags: tuple[str, ...] = Field(default=(), description="Free labels, for filters.")
     notes: str = Field(default="", max_length=10_000, description="Free text.")
-    task: Literal["semantic_segmentation"] = Field(
-        default="semantic_segmentation", description="Task; follows from the dataset."
+    task: TaskName = Field(
+        default="semantic_segmentation", description="Task; follows from the student's family, else from the dataset."
     )
     dataset: DatasetSpec = Field(description="Images and labels: a folder, `scenes`, `dataset:name`, or an object.")
     augment: AugmentSpec = Field(default_factory=AugmentSpec, description="Random changes of training samples.")
@@ -249,7 +258,46 @@ class JobSpec(SpecModel):
             )
         if self.teacher is not None and self.teacher.weights is None:
             raise refusal("the teacher needs weights: an untrained teacher teaches noise", field="teacher.weights")
+        if self.student.inherit and self.teacher is None:
+            raise refusal("there is no teacher to inherit from", field="student.inherit")
         return self
+
+    @model_validator(mode="after")
+    def _one_task(self) -> JobSpec:
+        """Task, networks and labels agree; a task that was not given follows from them."""
+        networks = {"student": self.student, "teacher": self.teacher}
+        found = {
+            f"{role} ({model.arch.family})": FAMILY_TASKS[model.arch.family]
+            for role, model in networks.items()
+            if model is not None and model.arch is not None
+        }
+        if (labels := _LABELS.get(self.dataset.format)) is not None:
+            found[f"dataset ({self.dataset.format})"] = labels
+        if found and "task" not in self.model_fields_set:
+            _set_default(self, "task", next(iter(found.values())))
+        for who, task in found.items():
+            if task != self.task:
+                raise refusal(
+                    f"the job's task is {self.task}, but the {who} is for {task}",
+                    field="task" if "task" in self.model_fields_set else who.partition(" ")[0],
+                    hint="all networks and the labels have to be for one task",
+                )
+        arch = self.student.arch
+        if arch is not None and (neck := NECK_LEVELS.get(arch.family)) is not None:
+            for term in self.distill:
+                if "at" not in term.model_fields_set:
+                    _set_default(term, "at", neck)
+        return self
+
+
+# What the labels of a format are for; other formats (auto, registered, scenes) can be either.
+_LABELS: dict[str, TaskName] = {"mask_folder": "semantic_segmentation", "coco": "detection"}
+
+
+def _set_default(model: SpecModel, name: str, value: object) -> None:
+    """Set a field that its user left out, so that it still counts as left out."""
+    setattr(model, name, value)
+    model.__pydantic_fields_set__.discard(name)
 
 
 class InspectSpec(SpecModel):

@@ -1,8 +1,8 @@
-"""Short names of networks for headers and tables, e.g. `DLv3-MBV2 0.35`."""
+"""Short names of networks for headers and tables, e.g. `DLv3-MBV2 0.35`, `RetinaNet-R50`."""
 
 from __future__ import annotations
 
-from acamkd_core.spec.models import Arch, DeepLabV3Arch
+from acamkd_core.spec.models import Arch, DeepLabV3Arch, RetinaNetArch
 
 _BACKBONES = {"mobilenet_v2": "MBV2", "resnet18": "R18", "resnet34": "R34", "resnet50": "R50", "resnet101": "R101"}
 
@@ -12,4 +12,6 @@ def arch_label(arch: Arch) -> str:
     width = "" if arch.width == 1.0 else f" {arch.width:g}"
     if isinstance(arch, DeepLabV3Arch):
         return f"DLv3-{_BACKBONES[arch.backbone]}{width}"
+    if isinstance(arch, RetinaNetArch):
+        return f"RetinaNet-{_BACKBONES[arch.backbone]}{width}"
     return f"Mobile DLv3{'+ASPP' if arch.aspp else ''}-MBV2{width}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from acamkd_core.spec.base import SpecModel, refusal
 from acamkd_core.spec.problems import closest
+from acamkd_core.spec.tasks import TaskName
 
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
@@ -50,7 +51,48 @@ class MobileDeepLabV3Arch(SpecModel):
     align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
 
 
-Arch = Annotated[DeepLabV3Arch | MobileDeepLabV3Arch, Field(discriminator="family")]
+class PyramidArch(SpecModel):
+    """What detectors on a feature pyramid share."""
+
+    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="resnet50", description="Feature extractor.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
+    fpn_channels: int = Field(
+        default=256, ge=8, le=1024, description="Channels of the levels p3 to p7 and of the heads."
+    )
+    head_depth: int = Field(default=4, ge=1, le=8, description="3x3 convolutions in each head before the last.")
+    p6_from: Literal["c5", "p5"] = Field(
+        default="c5",
+        description="What P6 is made of: `c5` (the papers' 37.97M RetinaNet-R50), or `p5` (torchvision's, 33.84M).",
+    )
+
+    @model_validator(mode="after")
+    def _fits_backbone(self) -> Self:
+        if self.backbone != "mobilenet_v2" and self.width != 1.0:
+            raise ValueError("width belongs to mobilenet_v2")
+        return self
+
+
+class RetinaNetArch(PyramidArch):
+    """RetinaNet (Lin et al. 2017): feature pyramid p3 to p7, nine anchors a position, focal loss."""
+
+    family: Literal["retinanet"] = Field(description="RetinaNet on a feature pyramid.")
+    anchor_scale: float = Field(
+        default=4.0, gt=0, le=32, description="Side of a level's smallest square anchor over its stride."
+    )
+    anchor_rounding: bool = Field(
+        default=False, description="Anchors in whole pixels, as torchvision's weights were trained with."
+    )
+
+
+Arch = Annotated[DeepLabV3Arch | MobileDeepLabV3Arch | RetinaNetArch, Field(discriminator="family")]
+
+FAMILY_TASKS: dict[str, TaskName] = {
+    "deeplabv3": "semantic_segmentation",
+    "mobile_deeplabv3": "semantic_segmentation",
+    "retinanet": "detection",
+}
+NECK_LEVELS: dict[str, tuple[str, ...]] = {"retinanet": ("p3", "p4", "p5", "p6", "p7")}
+"""Where a detector is distilled when `at` does not say: its feature pyramid."""
 
 # Three different networks are called "DeepLabV3-MobileNetV2" in the literature (2.1M, 3.2M, 512-channel ASPP):
 # a preset names which one is meant.
@@ -114,6 +156,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "aux_head": True,
         "deep_stem": True,
     },
+    # The detection papers' pair. torchvision's RetinaNet differs in P6 and in the rounding of its anchors.
+    "retinanet-r50-fpn": {"family": "retinanet", "backbone": "resnet50"},
+    "retinanet-r101-fpn": {"family": "retinanet", "backbone": "resnet101"},
+    "retinanet-r50-fpn-torchvision": {
+        "family": "retinanet",
+        "backbone": "resnet50",
+        "p6_from": "p5",
+        "anchor_rounding": True,
+    },
+    "retinanet-mobilenet_v2": {"family": "retinanet", "backbone": "mobilenet_v2", "fpn_channels": 128},
     "mobile_deeplabv3": {"family": "mobile_deeplabv3", "aspp": False},
     "mobile_deeplabv3-aspp": {"family": "mobile_deeplabv3", "aspp": True},
 }
@@ -204,8 +256,15 @@ class ModelSpec(SpecModel):
 class Expect(SpecModel):
     """What a teacher must score on the validation split before training may start."""
 
-    miou: float = Field(ge=0, le=100, description="Expected mIoU in points.")
+    miou: float | None = Field(default=None, ge=0, le=100, description="Expected mIoU in points (segmentation).")
+    map: float | None = Field(default=None, ge=0, le=100, description="Expected COCO mAP in points (detection).")
     tolerance: float = Field(default=0.3, ge=0, description="Allowed difference in points.")
+
+    @model_validator(mode="after")
+    def _one_metric(self) -> Expect:
+        if (self.miou is None) == (self.map is None):
+            raise ValueError("give the metric of the task: miou or map")
+        return self
 
 
 class TeacherSpec(ModelSpec):
@@ -214,5 +273,22 @@ class TeacherSpec(ModelSpec):
     expect: Expect | None = Field(default=None, description="Stop before training when the teacher scores otherwise.")
 
 
+class FreezeSpec(SpecModel):
+    """What of the student does not learn: usual for pretrained detectors, whose batches are small."""
+
+    stages: int = Field(
+        default=0, ge=0, le=4, description="Backbone stages that stay as they are, from the image on (1: up to c2)."
+    )
+    norm: Literal["train", "eval"] = Field(
+        default="train",
+        description="Batch norm: `train` on the batch's statistics, or `eval`: keep the pretrained statistics.",
+    )
+
+
 class StudentSpec(ModelSpec):
     """The network that learns."""
+
+    inherit: tuple[Literal["neck", "head"], ...] = Field(
+        default=(), description="Parts that start from the teacher's tensors where shapes agree."
+    )
+    freeze: FreezeSpec = Field(default_factory=FreezeSpec, description="What does not learn.")

@@ -25,6 +25,7 @@ class Task(Protocol):
 
     name: str
     primary_metric: str  # e.g. "miou": the key of Metric.compute()[0] that selects checkpoints
+    class_metric: str  # e.g. "iou": what the per-class values are
     num_classes: int
 
     def augment(self, sample: Any, rng: np.random.Generator) -> tuple[Tensor, Any]:
@@ -44,11 +45,26 @@ class Task(Protocol):
         ...
 
     def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Any:
-        """Predictions as the metric wants them (segmentation: NHW ids at `image_size`)."""
+        """Predictions as the metric wants them, one entry an image; entries have `.cpu()`.
+
+        Segmentation: NHW ids at `image_size`. Detection: a list of `Detections`.
+        """
         ...
 
-    def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor:
-        """Decoding as far as a graph can carry it (segmentation: logits NKHW at `image_size`). For exports."""
+    def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor | tuple[Tensor, ...]:
+        """Decoding as far as a graph can carry it, for exports: one tensor for each of `outputs`.
+
+        Segmentation: logits NKHW at `image_size`. Detection: scores and boxes of every candidate, before selection.
+        """
+        ...
+
+    @property
+    def outputs(self) -> tuple[tuple[str, str, str], ...]:
+        """(name, layout, meaning) of what `scores` returns, in order: the outputs of an exported graph."""
+        ...
+
+    def selection(self, model: nn.Module, image_size: tuple[int, int]) -> dict[str, Any]:
+        """What a reader of an exported graph has left to do after it, as JSON; empty when nothing but an argmax."""
         ...
 
     def metric(self) -> Metric: ...

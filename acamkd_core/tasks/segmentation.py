@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ class SegmentationTask:
 
     name = "semantic_segmentation"
     primary_metric = "miou"
+    class_metric = "iou"
+    outputs = (("logits", "NCHW", "class scores at the input size; argmax = class"),)
 
     def __init__(
         self,
@@ -99,6 +102,10 @@ class SegmentationTask:
     def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor:
         """Class scores NKHW (fp32 logits) at `image_size`: what exported graphs return."""
         return self._upsample(model, out.raw, image_size)
+
+    def selection(self, model: nn.Module, image_size: tuple[int, int]) -> dict[str, Any]:
+        """Nothing: the largest score wins."""
+        return {}
 
     def metric(self) -> SegmentationMetric:
         """An empty mIoU accumulator."""

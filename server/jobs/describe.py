@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from acamkd_core.spec.api import TERMINAL_STATES, QueueInfo
 from acamkd_core.spec.job import InspectSpec, JobSpec
 from acamkd_core.spec.labels import arch_label
+from acamkd_core.spec.tasks import primary
 from server.db.base import utcnow
 from server.db.tables import Job
 from server.jobs import repository
@@ -63,8 +64,8 @@ def _network_line(network: Network | None) -> str:
         return text
     if (count := network.parameters()) is not None:
         text += f" {count / 1e6:.2f} M"
-    miou = network.metrics.get("test/miou", network.metrics.get("best/miou"))
-    return text if miou is None else f"{text}, {miou:.1f} mIoU"
+    score = primary(network.metrics, "test", "best")
+    return text if score is None else f"{text}, {score[1]:.1f} {score[0]}"
 
 
 def summary_lines(spec: JobSpec | InspectSpec, checked: Checked, *, given: int, resolved: int) -> list[str]:

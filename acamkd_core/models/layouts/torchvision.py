@@ -1,4 +1,5 @@
-"""torchvision: segmentation networks (backbone., classifier., aux_classifier.) and bare ImageNet classifiers.
+"""torchvision: segmentation networks (backbone., classifier., aux_classifier.), RetinaNet (backbone.body., backbone.fpn.,
+head.) and bare ImageNet classifiers.
 
 The DeepLab head is `classifier.{0: ASPP, 1: 3x3 convolution, 2: batch norm, 4: scores}`; a bare MobileNetV2 has
 `features.`, a bare ResNet starts at `conv1`.
@@ -14,6 +15,9 @@ LAYOUT = Layout(
             (r"^classifier\.([12])\.", r"aspp_head.refine.<\1>."),
             (r"^classifier\.4\.", "aspp_head.classifier."),
             (r"^aux_classifier\.", "aux_head."),
+            (r"^backbone\.body\.", "backbone."),
+            (r"^backbone\.fpn\.", "neck."),
+            (r"^head\.(classification|regression)_head\.", r"box_head.\1_head."),
             (r"^(features|conv1|bn1|layer[1-4])\.", r"backbone.\1."),
         ),
         (
@@ -21,6 +25,11 @@ LAYOUT = Layout(
             (r"^aspp_head\.refine\.<2>\.", "aspp_head.refine.1."),
             (r"^backbone\.conv1\.", "backbone.stem.0."),
             (r"^backbone\.bn1\.", "backbone.stem.1."),
+            # The published files are older than the blocks: ReLUs counted among the convolutions.
+            (r"^(box_head\.\w+\.conv)\.0\.(weight|bias)$", r"\1.0.0.\2"),
+            (r"^(box_head\.\w+\.conv)\.2\.(weight|bias)$", r"\1.1.0.\2"),
+            (r"^(box_head\.\w+\.conv)\.4\.(weight|bias)$", r"\1.2.0.\2"),
+            (r"^(box_head\.\w+\.conv)\.6\.(weight|bias)$", r"\1.3.0.\2"),
         ),
     ),
     ignored=(r"^features\.18\.", r"^fc\."),  # parts of ImageNet classifiers behind the backbone

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from acamkd_core.datasets.contact_sheet import contact_sheet
-from acamkd_core.datasets.inspect import inspect_dataset
-from acamkd_core.datasets.registry import open_dataset
+from acamkd_core.datasets.registry import inspect_dataset, open_dataset
 from acamkd_core.spec.datasets import AutoDataset
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.inspection import InspectionReport

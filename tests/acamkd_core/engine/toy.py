@@ -46,7 +46,7 @@ class Accuracy:
 
 
 class ToyTask:
-    name, primary_metric, num_classes = "classification", "top1", 3
+    name, primary_metric, class_metric, num_classes = "classification", "top1", "top1", 3
 
     def prepare(self, sample: Any) -> Any:
         return sample

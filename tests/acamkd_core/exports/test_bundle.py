@@ -22,7 +22,7 @@ from acamkd_core.exports.card import CardFacts, model_card
 from acamkd_core.exports.verify import GateReport
 from tests.acamkd_core.exports.conftest import COLORS, SIZE, World, torch_ids
 
-GOOD = GateReport(passed=True, failures=[], images=6, miou=81.0, checkpoint_miou=81.02, agreement=99.99, seconds=1.5)
+GOOD = GateReport(passed=True, failures=[], images=6, score=81.0, checkpoint_score=81.02, agreement=99.99, seconds=1.5)
 
 
 def facts(world: World, gate: GateReport | None = GOOD) -> CardFacts:

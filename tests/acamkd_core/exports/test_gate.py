@@ -26,7 +26,7 @@ def run_gate(world: World, model: Path, folder: Path, **changes: Any) -> GateRep
         "items": world.items,
         "predictions": world.predictions,
         "classes": list(COLORS),
-        "mask": world.mask,
+        "truth": world.mask,
         "gate": Gate(),
         "folder": folder,
         "threads": 1,
@@ -55,10 +55,10 @@ def test_a_good_file_passes(world: World, tmp_path: Path) -> None:
     assert report.images == len(world.items)
     assert report.agreement is not None
     assert report.agreement >= 99.9
-    assert report.miou == pytest.approx(report.checkpoint_miou, abs=0.1)
+    assert report.score == pytest.approx(report.checkpoint_score, abs=0.1)
     # The network is right about clean patches, wrong only near edges: a gate that compared nothing would not know.
-    assert report.miou is not None
-    assert 60 < report.miou < 100
+    assert report.score is not None
+    assert 60 < report.score < 100
     assert seen[-1] == (len(world.items), len(world.items))
     assert json.loads((tmp_path / "gate_report.json").read_text())["torch_loaded"] is False
 
@@ -129,8 +129,8 @@ def test_a_damaged_file_is_a_sentence(world: World, tmp_path: Path, damage: str)
 
 def test_a_reported_metric_that_predictions_do_not_give_fails(world: World, tmp_path: Path) -> None:
     good = run_gate(world, world.onnx, tmp_path)
-    assert run_gate(world, world.onnx, tmp_path, claimed_miou=good.checkpoint_miou).passed
-    report = run_gate(world, world.onnx, tmp_path, claimed_miou=99.5)
+    assert run_gate(world, world.onnx, tmp_path, claimed=good.checkpoint_score).passed
+    report = run_gate(world, world.onnx, tmp_path, claimed=99.5)
     assert not report.passed
     assert "reported 99.50" in report.failures[0]
 
@@ -148,7 +148,7 @@ def test_a_stop_ends_the_gate(world: World, tmp_path: Path) -> None:
         items=world.items,
         predictions=world.predictions,
         classes=list(COLORS),
-        mask=world.mask,
+        truth=world.mask,
         gate=Gate(images=2),
         folder=tmp_path,
         should_stop=lambda: True,

@@ -77,10 +77,10 @@ def run_gate(trained: Trained, model: Path, folder: Path) -> GateReport:
         items=trained.dataset.items("val"),
         predictions=trained.predictions,
         classes=[info.name for info in trained.dataset.classes],
-        mask=MaskValues.of(trained.dataset.classes),
+        truth=MaskValues.of(trained.dataset.classes),
         gate=Gate(),
         folder=folder,
-        claimed_miou=trained.miou,
+        claimed=trained.miou,
         threads=1,
     )
     assert report is not None
@@ -92,7 +92,7 @@ def test_the_file_scores_what_the_run_reported(trained: Trained, tmp_path: Path)
     assert report.failures == []
     assert report.passed
     # Two programs, two implementations of mIoU, one number.
-    assert report.checkpoint_miou == pytest.approx(trained.miou, abs=1e-6)
+    assert report.checkpoint_score == pytest.approx(trained.miou, abs=1e-6)
     assert trained.miou > 1.5 * trained.constant, "the network looks at nothing: the test would prove nothing"
 
 

@@ -1,0 +1,148 @@
+"""One annotation file of COCO's format, read and checked entry by entry: it is foreign input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acamkd_core.datasets.base import Boxes
+from acamkd_core.spec.errors import CoreError
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """An entry of `images`."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
+@dataclass
+class CocoFile:
+    """The content of an annotation file.
+
+    annotations: by image id. bad: image ids of boxes that were left out (no size, no numbers, or wholly outside).
+    outside: image ids of boxes that reach beyond their image. twice, unknown_*: ids that do not fit together.
+    """
+
+    path: Path
+    split: str
+    digest: str
+    categories: dict[int, str]
+    images: dict[int, CocoImage]
+    annotations: dict[int, list[tuple[float, float, float, float, int, bool, float]]] = field(default_factory=dict)
+    twice: list[str] = field(default_factory=list)
+    bad: list[int] = field(default_factory=list)
+    outside: list[int] = field(default_factory=list)
+    unknown_images: list[int] = field(default_factory=list)
+    unknown_categories: list[int] = field(default_factory=list)
+
+    def boxes_of(self, image: CocoImage, channels: dict[int, int]) -> Boxes:
+        """The boxes of an image whose category is known, in the file's order."""
+        rows = [row for row in self.annotations.get(image.id, []) if row[4] in channels]
+        return Boxes(
+            boxes=np.array([row[:4] for row in rows], dtype=np.float32).reshape(-1, 4),
+            labels=np.array([channels[row[4]] for row in rows], dtype=np.int64),
+            crowd=np.array([row[5] for row in rows], dtype=bool),
+            area=np.array([row[6] for row in rows], dtype=np.float32),
+        )
+
+
+def read_coco(path: Path, split: str) -> CocoFile:
+    """Read an annotation file.
+
+    Raises:
+        CoreError: `dataset.annotations_invalid`, naming the file and the entry.
+    """
+    try:
+        content = path.read_bytes()
+        data = json.loads(content)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise _invalid(path, f"cannot be read as JSON: {error}") from None
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "categories")):
+        raise _invalid(path, "needs the lists `images`, `annotations` and `categories`")
+    file = CocoFile(path, split, hashlib.sha256(content).hexdigest(), _categories(path, data["categories"]), {})
+    names: set[str] = set()
+    for entry in data["images"]:
+        image = _image(path, entry)
+        if image.id in file.images or image.file_name in names:
+            file.twice.append(image.file_name)
+            continue
+        names.add(image.file_name)
+        file.images[image.id] = image
+    for entry in data.get("annotations") or []:
+        _add(path, file, entry)
+    return file
+
+
+def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
+    categories: dict[int, str] = {}
+    for entry in entries:
+        number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(number, int) or isinstance(number, bool) or not isinstance(name, str) or not name:
+            raise _invalid(path, "has a category without an id or a name", value=str(entry)[:80])
+        if number in categories or name in categories.values():
+            raise _invalid(path, f"has the category {name!r} ({number}) twice", value=number)
+        categories[number] = name
+    if not 1 <= len(categories) <= 10_000:
+        raise _invalid(path, f"names {len(categories)} categories", value=len(categories))
+    return categories
+
+
+def _image(path: Path, entry: Any) -> CocoImage:
+    try:
+        image = CocoImage(int(entry["id"]), str(entry["file_name"]), int(entry["height"]), int(entry["width"]))
+    except (KeyError, TypeError, ValueError):
+        raise _invalid(path, "has an image without id, file_name, height or width", value=str(entry)[:80]) from None
+    if not image.file_name or image.height < 1 or image.width < 1:
+        raise _invalid(path, f"has an impossible image {image.file_name!r}", value=str(entry)[:80])
+    return image
+
+
+def _add(path: Path, file: CocoFile, entry: Any) -> None:
+    try:
+        number, category = int(entry["image_id"]), int(entry["category_id"])
+        crowd = bool(entry.get("iscrowd", 0))
+        given = entry["bbox"]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _invalid(path, "has an annotation without image_id, category_id or bbox", value=str(entry)[:80]) from None
+    image = file.images.get(number)
+    if image is None:
+        file.unknown_images.append(number)
+        return
+    if category not in file.categories:
+        file.unknown_categories.append(category)
+        return
+    try:
+        x, y, width, height = (float(value) for value in given)
+        area = float(entry["area"]) if entry.get("area") is not None else width * height
+    except (TypeError, ValueError):
+        file.bad.append(number)
+        return
+    inside = x < image.width and y < image.height and x + width > 0 and y + height > 0
+    if not all(map(math.isfinite, (x, y, width, height, area))) or width <= 0 or height <= 0 or not inside:
+        file.bad.append(number)
+        return
+    # Half a pixel is rounding, no mistake.
+    if x < -0.5 or y < -0.5 or x + width > image.width + 0.5 or y + height > image.height + 0.5:
+        file.outside.append(number)
+    file.annotations.setdefault(number, []).append((x, y, x + width, y + height, category, crowd, area))
+
+
+def _invalid(path: Path, message: str, value: Any = None) -> CoreError:
+    return CoreError(
+        "dataset.annotations_invalid",
+        f"{path.name} {message}",
+        hint='COCO\'s layout: {"images": [...], "annotations": [{"image_id": 1, "category_id": 1, "bbox": [x, y, w, h]}], '
+        '"categories": [{"id": 1, "name": "car"}]}',
+        field="dataset.root",
+        value=value,
+    )

@@ -1,0 +1,160 @@
+"""What inspections of all formats share: looking at every file, kinds of findings, images that occur twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from acamkd_core.datasets.base import Dataset, Item
+from acamkd_core.datasets.masks import read_image
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.inspection import Finding, Severity
+
+EXAMPLES = 10  # file names shown with a finding
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Seen:
+    """What one item showed. `problems` are (code, detail) pairs; `counts` are pixels by raw id (0..256)."""
+
+    role: str
+    item: Item
+    digest: str | None = None
+    size: tuple[int, int] | None = None
+    counts: np.ndarray | None = None
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+# Code -> (severity, sentence with {count} and {detail}, hint). An error is what loading a sample would fail on;
+# what makes results doubtful is a warning, as the owner of the data may have reasons. A split that is to be scored and
+# has no label at all is an error too: every student would score 0 on it.
+KINDS: dict[str, tuple[Severity, str, str | None]] = {
+    "dataset.unreadable": ("error", "{count} files cannot be read ({detail})", "replace or remove them"),
+    "dataset.empty_file": (
+        "error",
+        "{count} files are empty",
+        "copy them again: an interrupted copy leaves such files",
+    ),
+    "dataset.image_mode": ("error", "{count} images have more than 8 bits a channel", "convert them to 8 bits"),
+    "dataset.mask_mode": ("error", "{count} masks are neither 8-bit ids, palette nor RGB", "save them as 8-bit PNG"),
+    "dataset.missing_mask": ("error", "{count} images have no mask", "add masks/<split>/<same name>.png"),
+    "dataset.size_mismatch": ("error", "{count} masks have another size than their image ({detail})", None),
+    "dataset.ids_outside_classes": (
+        "error",
+        "{count} masks hold ids that classes.json does not name: {detail}",
+        "add the classes, or choose the ignore id that the masks use",
+    ),
+    "dataset.all_ignored": ("warning", "{count} masks hold nothing but the ignore id", "such images teach nothing"),
+    "dataset.duplicate_images": ("warning", "{count} images occur twice in the split", None),
+    "dataset.shared_images": (
+        "warning",
+        "{count} images are also in {detail}: scores on them mean nothing",
+        "remove them from one of the splits",
+    ),
+    "dataset.missing_image": ("error", "{count} images of the annotation file do not exist", "copy them, or drop them"),
+    "dataset.image_twice": ("error", "{count} images are listed twice in the annotation file", "list each image once"),
+    "dataset.unknown_image": ("error", "{count} boxes belong to an image that is not listed (ids {detail})", None),
+    "dataset.unknown_category": (
+        "error",
+        "{count} boxes have a category that the file does not list: {detail}",
+        "add the category, or drop the boxes",
+    ),
+    "dataset.image_size": (
+        "error",
+        "{count} images have another size than the annotation file says ({detail})",
+        "boxes would sit in the wrong place: scale them, or correct width and height",
+    ),
+    "dataset.bad_boxes": (
+        "warning",
+        "{count} boxes have no size, lie outside their image, or are no numbers: they are left out ({detail})",
+        None,
+    ),
+    "dataset.boxes_outside": ("warning", "{count} boxes reach beyond their image: training cuts them", None),
+    "dataset.no_boxes": ("warning", "{count} images have no box: they are background", None),
+    "dataset.category_gaps": (
+        "warning",
+        "the category ids have gaps ({detail}): channels follow the order of the ids",
+        "a foreign detector may count its channels by id",
+    ),
+    "dataset.class_without_boxes": ("warning", "{count} classes have no box: {detail}", None),
+    "dataset.class_without_pixels": ("warning", "{count} classes have no pixel: {detail}", None),
+    "dataset.nothing_to_score": ("error", "the split has no labelled {detail}", "label some of its images"),
+    "dataset.class_never_trained": (
+        "warning",
+        "{count} classes are scored but never trained on: {detail}",
+        "add images that show them, or drop the classes",
+    ),
+}
+
+
+def walk(dataset: Dataset, look: Callable[[str, Item], Seen], progress: Progress | None, threads: int) -> list[Seen]:
+    """`look` at every item of every split, in order, in several threads (decoding releases the interpreter lock).
+
+    `progress` gets (images done, images in all) from this thread; an exception in it ends the inspection.
+    """
+    work = [(role, item) for role in dataset.splits() for item in dataset.items(role)]
+    seen: list[Seen] = []
+    pool = ThreadPoolExecutor(max_workers=max(1, threads))
+    try:
+        for entry in pool.map(lambda job: look(*job), work):
+            seen.append(entry)
+            if progress is not None:
+                progress(len(seen), len(work))
+    finally:
+        pool.shutdown(cancel_futures=True)  # a caller that stops (by raising in `progress`) waits for no more files
+    return seen
+
+
+def look_at_image(entry: Seen) -> None:
+    """Decode the image of an entry: its digest and size, or the problem."""
+    try:
+        entry.digest = hashlib.sha256(entry.item.image.read_bytes()).hexdigest()
+        height, width = read_image(entry.item.image).shape[:2]
+        entry.size = (int(height), int(width))
+    except (CoreError, OSError) as error:
+        code = error.code if isinstance(error, CoreError) else "dataset.unreadable"
+        entry.problems.append((code, str(error)))
+
+
+def sharing(dataset: Dataset, seen: list[Seen]) -> list[Finding]:
+    """Images with the same bytes: across splits (a leak), and within one (a warning)."""
+    places: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for entry in seen:
+        if entry.digest is not None:
+            places[entry.digest][entry.role].append(entry.item.image)
+    shared: dict[tuple[str, str], list[str]] = defaultdict(list)
+    twice: dict[str, list[str]] = defaultdict(list)
+    for roles in places.values():
+        names = list(roles)
+        for number, role in enumerate(names):
+            twice[role] += [dataset.relative(path) for path in roles[role][1:]]
+            for other in names[number + 1 :]:
+                shared[role, other] += [dataset.relative(path) for path in roles[other]]
+    findings = [
+        finding("dataset.shared_images", other, len(files), files, role) for (role, other), files in shared.items()
+    ]
+    return findings + [
+        finding("dataset.duplicate_images", role, len(files), files, "") for role, files in twice.items() if files
+    ]
+
+
+def finding(code: str, role: str, count: int, files: list[str], detail: str) -> Finding:
+    """One finding in words. `files`: names to show; `detail`: what the sentence of its kind asks for."""
+    severity, sentence, hint = KINDS[code]
+    message = f"{role}: " + sentence.format(count=count, detail=detail)
+    return Finding(
+        code=code,
+        message=message,
+        hint=hint,
+        severity=severity,
+        split=role,
+        count=count,
+        files=sorted(files)[:EXAMPLES],
+    )

@@ -1,0 +1,147 @@
+"""Looking at every image and box of a COCO folder before anything trains on it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+
+from acamkd_core.datasets.base import Item
+from acamkd_core.datasets.coco import BoxDataset
+from acamkd_core.datasets.coco_file import CocoFile
+from acamkd_core.datasets.findings import Progress, Seen, finding, look_at_image, sharing, walk
+from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SizeCount, SplitSummary
+
+
+def inspect_boxes(dataset: BoxDataset, *, progress: Progress | None = None, threads: int = 4) -> InspectionReport:
+    """Decode every image, and report what of images and boxes would spoil a training.
+
+    Args:
+        dataset: opened with `strict=False`, so that missing images are reported rather than refused.
+        progress: called with (images done, images in all) from this thread; an exception in it ends the inspection.
+        threads: decoding threads.
+    """
+    start = time.monotonic()
+    seen = walk(dataset, lambda role, item: _look(dataset, role, item), progress, threads)
+    classes = _class_summaries(dataset)
+    findings = [*_image_findings(dataset, seen), *sharing(dataset, seen), *_class_findings(dataset, classes)]
+    for role, file in dataset.files.items():
+        findings += _file_findings(dataset, role, file)
+    findings.sort(key=lambda one: (one.severity != "error", one.code))
+    sizes = Counter(entry.size for entry in seen if entry.size is not None)
+    return InspectionReport(
+        name=dataset.name,
+        digest=dataset.digest,
+        task=dataset.task,
+        ignore_id=None,
+        findings=findings,
+        splits=[_split_summary(dataset, role) for role in dataset.splits()],
+        classes=classes,
+        sizes=[SizeCount(height=h, width=w, count=n) for (h, w), n in sizes.most_common(20)],
+        seconds=round(time.monotonic() - start, 3),
+    )
+
+
+def _look(dataset: BoxDataset, role: str, item: Item) -> Seen:
+    entry = Seen(role, item)
+    if not item.image.is_file():
+        entry.problems.append(("dataset.missing_image", ""))
+    elif item.image.stat().st_size == 0:
+        entry.problems.append(("dataset.empty_file", dataset.relative(item.image)))
+    else:
+        look_at_image(entry)
+        stated = dataset.stated_size(item)
+        if entry.size is not None and stated is not None and stated != entry.size:
+            detail = f"{entry.size[1]}x{entry.size[0]}, not {stated[1]}x{stated[0]}"
+            entry.problems.append(("dataset.image_size", detail))
+        if role != "unlabelled" and len(dataset.boxes(item)) == 0:
+            entry.problems.append(("dataset.no_boxes", ""))
+    return entry
+
+
+def _image_findings(dataset: BoxDataset, seen: list[Seen]) -> list[Finding]:
+    grouped: dict[tuple[str, str], list[tuple[Seen, str]]] = defaultdict(list)
+    for entry in seen:
+        for code, detail in entry.problems:
+            grouped[code, entry.role].append((entry, detail))
+    return [
+        finding(code, role, len(found), [dataset.relative(entry.item.image) for entry, _ in found], found[0][1])
+        for (code, role), found in grouped.items()
+    ]
+
+
+def _file_findings(dataset: BoxDataset, role: str, file: CocoFile) -> list[Finding]:
+    def names(ids: list[int]) -> list[str]:
+        return list(dict.fromkeys(file.images[number].file_name for number in ids))
+
+    def some(ids: list[int]) -> str:
+        return ", ".join(map(str, sorted(set(ids))[:8]))
+
+    found = []
+    if file.twice:
+        found.append(finding("dataset.image_twice", role, len(file.twice), file.twice, ""))
+    if file.unknown_images:
+        found.append(finding("dataset.unknown_image", role, len(file.unknown_images), [], some(file.unknown_images)))
+    if file.unknown_categories:
+        detail = some(file.unknown_categories)
+        found.append(finding("dataset.unknown_category", role, len(file.unknown_categories), [], detail))
+    if file.bad:
+        shown = names(file.bad)
+        found.append(finding("dataset.bad_boxes", role, len(file.bad), shown, f"in {len(shown)} images"))
+    if file.outside:
+        found.append(finding("dataset.boxes_outside", role, len(file.outside), names(file.outside), ""))
+    ids = sorted(file.categories)
+    if role == "train" and ids[-1] - ids[0] + 1 != len(ids):
+        detail = f"{len(ids)} categories with ids from {ids[0]} to {ids[-1]}"
+        found.append(finding("dataset.category_gaps", role, len(ids), [], detail))
+    return found
+
+
+def _class_summaries(dataset: BoxDataset) -> list[ClassSummary]:
+    boxes: dict[str, Counter[int]] = {role: Counter() for role in dataset.splits()}
+    images: dict[str, Counter[int]] = {role: Counter() for role in dataset.splits()}
+    for role in dataset.splits():
+        for item in dataset.items(role):
+            labels = dataset.boxes(item).labels.tolist()
+            boxes[role].update(labels)
+            images[role].update(set(labels))
+    return [
+        ClassSummary(
+            index=index,
+            id=info.id,
+            name=info.name,
+            color=info.color,
+            pixels={},
+            boxes={role: counts[index] for role, counts in boxes.items()},
+            images={role: counts[index] for role, counts in images.items()},
+        )
+        for index, info in enumerate(dataset.classes)
+    ]
+
+
+def _class_findings(dataset: BoxDataset, classes: list[ClassSummary]) -> list[Finding]:
+    found = []
+    for role in dataset.splits():
+        absent = [c.name for c in classes if role != "unlabelled" and not c.boxes.get(role, 0)]
+        if len(absent) == len(classes) and role != "train":
+            found.append(finding("dataset.nothing_to_score", role, len(absent), [], "box"))
+        elif absent:
+            found.append(finding("dataset.class_without_boxes", role, len(absent), [], ", ".join(absent)))
+    scored = [c.name for c in classes if not c.boxes.get("train", 0) and any(c.boxes.values())]
+    if scored:
+        found.append(finding("dataset.class_never_trained", "train", len(scored), [], ", ".join(scored)))
+    return found
+
+
+def _split_summary(dataset: BoxDataset, role: str) -> SplitSummary:
+    items = dataset.items(role)
+    labelled = [item for item in items if item.label is not None]
+    found = [dataset.boxes(item) for item in labelled]
+    return SplitSummary(
+        role=role,
+        images=len(items),
+        labelled=len(labelled),
+        pixels=0,
+        ignored=0,
+        boxes=sum(len(one) for one in found),
+        crowd=sum(int(one.crowd.sum()) for one in found),
+    )

@@ -1,0 +1,265 @@
+"""COCO folders: what is read, and every mistake, triggered by a folder that was spoiled in exactly one way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from acamkd_core.datasets.coco import BoxDataset
+from acamkd_core.datasets.contact_sheet import contact_sheet
+from acamkd_core.datasets.registry import inspect_dataset, open_dataset
+from acamkd_core.spec.datasets import AutoDataset, CocoDataset, ScenesDataset
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.inspection import InspectionReport
+from tests.acamkd_core.datasets.coco_factory import PAINT, annotations, paint, store, write_coco
+
+
+def opened(root: Path, *, strict: bool = True, **fields: Any) -> BoxDataset:
+    dataset = open_dataset(CocoDataset(format="coco", root=str(root), **fields), strict=strict)
+    assert isinstance(dataset, BoxDataset)
+    return dataset
+
+
+def inspected(root: Path) -> InspectionReport:
+    return inspect_dataset(opened(root, strict=False))
+
+
+def test_boxes_lie_on_their_objects_and_channels_follow_the_order_of_ids(tmp_path: Path) -> None:
+    dataset = opened(write_coco(tmp_path))
+    assert [(c.id, c.name) for c in dataset.classes] == [(1, "person"), (3, "car"), (90, "brush")]
+    assert dataset.splits() == {"train": 4, "val": 3, "test": 3}
+    sample = dataset.load(dataset.items("train")[0])
+    assert len(sample.target) == 3
+    for box, label in zip(sample.target.boxes.astype(int), sample.target.labels, strict=True):
+        color = PAINT[dataset.classes[label].id]
+        painted = (sample.image == color).all(axis=2)
+        rows, columns = np.nonzero(painted)
+        assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert len(dataset.load(dataset.items("train")[-1]).target) == 0
+
+
+@pytest.mark.parametrize("layout", ["annotations/instances_{split}.json", "boxes/{split}.json"])
+def test_layouts_are_detected(tmp_path: Path, layout: str) -> None:
+    write_coco(tmp_path, layout=layout)
+    dataset = open_dataset(AutoDataset(root=str(tmp_path)))
+    assert dataset.task == "detection"
+    assert dataset.splits()["train"] == 4
+
+
+def test_images_beside_their_annotations(tmp_path: Path) -> None:
+    for first, split in ((0, "train"), (10, "val")):
+        data = annotations(2, first=first)
+        paint(tmp_path, split, data, "{split}")
+        store(tmp_path, split, data, "{split}/_annotations.coco.json")
+    assert open_dataset(AutoDataset(root=str(tmp_path))).splits() == {"train": 2, "val": 2}
+
+
+def test_empty_training_images_can_be_skipped(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    assert opened(tmp_path, empty_images="skip").splits() == {"train": 3, "val": 3, "test": 3}
+
+
+def test_a_sound_folder_has_right_counts_and_names_only_what_it_is(tmp_path: Path) -> None:
+    report = inspected(write_coco(tmp_path))
+    assert report.ok
+    assert {finding.code for finding in report.findings} == {"dataset.category_gaps", "dataset.no_boxes"}
+    assert [(s.images, s.labelled, s.boxes) for s in report.splits] == [(4, 4, 9), (3, 3, 6), (3, 3, 6)]
+    assert [c.boxes for c in report.classes] == [{"train": 3, "val": 2, "test": 2}] * 3
+    assert [(s.height, s.width, s.count) for s in report.sizes] == [(40, 60, 10)]
+
+
+Spoil = Callable[[Path, dict[str, Any]], None]
+
+
+def missing_image(root: Path, data: dict[str, Any]) -> None:
+    (root / "images/train/01.png").unlink()
+
+
+def listed_twice(root: Path, data: dict[str, Any]) -> None:
+    data["images"].append(data["images"][0])
+
+
+def unknown_image(root: Path, data: dict[str, Any]) -> None:
+    data["annotations"][0]["image_id"] = 7
+
+
+def unknown_category(root: Path, data: dict[str, Any]) -> None:
+    data["annotations"][0]["category_id"] = 12
+
+
+def no_size(root: Path, data: dict[str, Any]) -> None:
+    data["annotations"][0]["bbox"][2] = 0
+
+
+def wholly_outside(root: Path, data: dict[str, Any]) -> None:
+    data["annotations"][0]["bbox"][:2] = [200, 5]
+
+
+def no_number(root: Path, data: dict[str, Any]) -> None:
+    data["annotations"][0]["bbox"][0] = float("nan")
+
+
+def partly_outside(root: Path, data: dict[str, Any]) -> None:
+    data["annotations"][0]["bbox"] = [-4, 5, 10, 10]
+
+
+def other_size(root: Path, data: dict[str, Any]) -> None:
+    data["images"][0]["width"] = 120
+
+
+def in_two_splits(root: Path, data: dict[str, Any]) -> None:
+    shutil.copy(root / "images/train/00.png", root / "images/val/04.png")
+
+
+def same_picture(root: Path, data: dict[str, Any]) -> None:
+    shutil.copy(root / "images/train/00.png", root / "images/train/01.png")
+
+
+def class_without_boxes(root: Path, data: dict[str, Any]) -> None:
+    data["annotations"] = [one for one in data["annotations"] if one["category_id"] != 90]
+
+
+def damaged(root: Path, data: dict[str, Any]) -> None:
+    path = root / "images/train/02.png"
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def empty_file(root: Path, data: dict[str, Any]) -> None:
+    (root / "images/train/02.png").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "severity"),
+    [
+        (missing_image, "dataset.missing_image", "error"),
+        (listed_twice, "dataset.image_twice", "error"),
+        (unknown_image, "dataset.unknown_image", "error"),
+        (unknown_category, "dataset.unknown_category", "error"),
+        (no_size, "dataset.bad_boxes", "warning"),
+        (wholly_outside, "dataset.bad_boxes", "warning"),
+        (no_number, "dataset.bad_boxes", "warning"),
+        (partly_outside, "dataset.boxes_outside", "warning"),
+        (other_size, "dataset.image_size", "error"),
+        (in_two_splits, "dataset.shared_images", "warning"),
+        (same_picture, "dataset.duplicate_images", "warning"),
+        (class_without_boxes, "dataset.class_never_trained", "warning"),
+        (damaged, "dataset.unreadable", "error"),
+        (empty_file, "dataset.empty_file", "error"),
+    ],
+)
+def test_every_mistake_is_found(tmp_path: Path, spoil: Spoil, code: str, severity: str) -> None:
+    write_coco(tmp_path)
+    before = {finding.code for finding in inspected(tmp_path).findings}
+    assert code not in before
+    data = annotations(4)
+    spoil(tmp_path, data)
+    store(tmp_path, "train", data)
+    (found,) = [finding for finding in inspected(tmp_path).findings if finding.code == code]
+    assert (found.severity, found.count) == (severity, 1)
+
+
+@pytest.mark.parametrize("spoil", [missing_image, listed_twice, unknown_image, unknown_category])
+def test_what_training_would_trip_over_is_refused_at_once(tmp_path: Path, spoil: Spoil) -> None:
+    write_coco(tmp_path)
+    data = annotations(4)
+    spoil(tmp_path, data)
+    store(tmp_path, "train", data)
+    with pytest.raises(CoreError) as caught:
+        opened(tmp_path)
+    assert caught.value.info.field == "dataset.splits.train"
+
+
+def test_an_image_of_another_size_is_refused_when_loaded(tmp_path: Path) -> None:
+    dataset = opened(write_coco(tmp_path))
+    item = dataset.items("train")[0]
+    Image.fromarray(np.zeros((20, 60, 3), np.uint8)).save(item.image)
+    with pytest.raises(CoreError, match="60x20"):
+        dataset.load(item)
+
+
+def test_names_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    write_coco(tmp_path / "data")
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "secret.png")
+    for name in ("../../../secret.png", str(tmp_path / "secret.png")):
+        data = annotations(4)
+        data["images"][1]["file_name"] = name
+        store(tmp_path / "data", "train", data)
+        with pytest.raises(CoreError, match="outside of the dataset's folder"):
+            opened(tmp_path / "data")
+
+
+def test_a_link_that_leaves_the_roots_is_refused(tmp_path: Path) -> None:
+    write_coco(tmp_path / "data")
+    secret = tmp_path / "secret.png"
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(secret)
+    (tmp_path / "data/images/train/01.png").unlink()
+    (tmp_path / "data/images/train/01.png").symlink_to(secret)
+    with pytest.raises(CoreError, match="leaves the folders"):
+        open_dataset(CocoDataset(format="coco", root=str(tmp_path / "data")), roots=[tmp_path / "data"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"images": [], "categories": []}', '{"images": [{}], "categories": [{"id": 1, "name": "a"}]}',
+     '{"images": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
+     '{"images": [], "categories": [{"id": 1, "name": "a"}], "annotations": [3]}'],
+)  # fmt: skip
+def test_files_of_another_shape_are_a_sentence(tmp_path: Path, text: str) -> None:
+    write_coco(tmp_path)
+    (tmp_path / "annotations/train.json").write_text(text)
+    with pytest.raises(CoreError) as caught:
+        opened(tmp_path)
+    assert caught.value.code == "dataset.annotations_invalid"
+
+
+def test_splits_with_other_classes_are_refused(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    data = json.loads((tmp_path / "annotations/val.json").read_text())
+    data["categories"][0]["name"] = "lorry"
+    store(tmp_path, "val", data)
+    with pytest.raises(CoreError, match="'lorry', train\\.json calls it 'car'"):
+        opened(tmp_path)
+
+
+def test_the_version_follows_the_labels(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    before = opened(tmp_path).digest
+    assert opened(tmp_path).digest == before
+    data = annotations(4)
+    data["annotations"][0]["bbox"][0] += 1
+    store(tmp_path, "train", data)
+    assert opened(tmp_path).digest != before
+
+
+def test_the_contact_sheet_shows_boxes(tmp_path: Path) -> None:
+    dataset = opened(write_coco(tmp_path))
+    path = contact_sheet(dataset, tmp_path / "sheet.png", images=2, cell=120)
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+    for info in dataset.classes:
+        assert (pixels == info.color).all(axis=1).sum() > 40
+
+
+def test_scenes_have_boxes_around_their_things(tmp_path: Path) -> None:
+    spec = ScenesDataset(format="scenes", train_images=3, val_images=1, test_images=1, size=(64, 96))
+    boxes = open_dataset(spec, cache=tmp_path, task="detection")
+    masks = open_dataset(spec, cache=tmp_path)
+    assert boxes.digest != masks.digest
+    assert [c.name for c in boxes.classes] == ["sign", "car", "bus", "pedestrian", "cyclist"]
+    assert {c.name: c.color for c in boxes.classes}.items() <= {c.name: c.color for c in masks.classes}.items()
+    ids = {c.name: index for index, c in enumerate(masks.classes)}
+    seen = 0
+    for box_item, mask_item in zip(boxes.items("train"), masks.items("train"), strict=True):
+        assert box_item.image == mask_item.image
+        truth, mask = boxes.load(box_item).target, masks.load(mask_item).target
+        for box, label in zip(truth.boxes.astype(int), truth.labels, strict=True):
+            x1, y1, x2, y2 = box
+            assert (mask[y1:y2, x1:x2] == ids[boxes.classes[label].name]).any()
+            seen += 1
+    assert seen > 5

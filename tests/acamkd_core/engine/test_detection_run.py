@@ -1,0 +1,156 @@
+"""Whole detection jobs on scenes: teacher, ACAM-KD on the pyramid, gate, bundle; and an exact resume."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from acamkd_core.engine.parts import Run
+from acamkd_core.engine.result import JobResult
+from acamkd_core.engine.run import run_job
+from acamkd_core.spec.job import JobSpec, parse_job
+
+DATA = {"format": "scenes", "train_images": 12, "val_images": 4, "test_images": 4, "size": [64, 96]}
+ARCH = {
+    "family": "retinanet",
+    "backbone": "mobilenet_v2",
+    "width": 0.35,
+    "fpn_channels": 16,
+    "head_depth": 1,
+    "anchor_scale": 2,
+}
+BASE: dict[str, Any] = {
+    "dataset": DATA, "student": {"arch": ARCH}, "optimizer": {"name": "adamw", "lr": 3e-3}, "batch": {"global_size": 4},
+    "evaluation": {"every": 6, "panels": 1}, "schedule": {"iterations": 12},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return tmp_path_factory.mktemp("cache")
+
+
+def go(
+    folder: Path, cache: Path, stop_at: int | None = None, resume: Path | None = None, **changes: Any
+) -> tuple[JobResult, list[Any]]:
+    events: list[Any] = []
+    done = 0
+
+    def emit(event: Any) -> None:
+        nonlocal done
+        events.append(event)
+        done = max(done, getattr(event, "iteration", 0)) if event.type == "metrics" else done
+
+    spec = parse_job(BASE | changes)
+    assert isinstance(spec, JobSpec)
+    assert spec.task == "detection"
+    run = Run(folder, cache, resume=resume, attempt=2 if resume else 1)
+    result = run_job(
+        spec, paths=run, emit=emit, should_stop=lambda: stop_at is not None and done >= stop_at, device="cpu"
+    )
+    return result, events
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    student = {"arch": {**ARCH, "fpn_channels": 24}}
+    result, _ = go(
+        folder, cache, student=student, schedule={"iterations": 70}, evaluation={"every": 70}, exports=["safetensors"]
+    )
+    assert result.status == "succeeded", result.error
+    assert result.metrics["best/map"] > 0
+    return folder / "exports" / "model.safetensors"
+
+
+def distilled(teacher: Path, **term: Any) -> dict[str, Any]:
+    return {
+        "teacher": {"weights": {"file": str(teacher)}, "expect": {"map": 0, "tolerance": 100}},
+        "distill": [{"method": "acam", **term}],
+    }
+
+
+def test_acam_on_the_pyramid_from_data_to_verified_download(tmp_path: Path, cache: Path, teacher: Path) -> None:
+    result, events = go(tmp_path, cache, **distilled(teacher))
+    assert result.status == "succeeded", result.error
+    assert {"test/map", "test/map_50", "val/map", "teacher/map", "export/onnx/map"} <= set(result.metrics)
+    by_type: dict[str, list[Any]] = {}
+    for event in events:
+        by_type.setdefault(event.type, []).append(event)
+    (resolved,) = by_type["resolved"]
+    assert [pair["student_level"] for pair in resolved.pairs] == ["p3", "p4", "p5", "p6", "p7"]
+    assert all(pair["adapter"] and pair["teacher"][0] == 24 for pair in resolved.pairs)
+    assert resolved.automatic["distill.0.masks"] == 6
+    values = [event.values for event in by_type["metrics"]]
+    names = set().union(*values)
+    assert {
+        "loss/task",
+        "loss/task/class",
+        "loss/task/box",
+        "loss/acam/spatial",
+        "kd/share",
+        "val/map",
+        "val/ap/car",
+    } <= names
+    step = next(one for one in values if "loss/task/class" in one)
+    assert step["loss/task"] == pytest.approx(step["loss/task/class"] + step["loss/task/box"])
+    kinds = {event.kind for event in by_type["panel"]}
+    assert kinds == {"image", "truth", "prediction", "teacher", "error", "mask_spatial", "mask_channel"}
+    assert {event.caption for event in by_type["panel"] if event.kind == "mask_channel"} >= {
+        "p3 channel masks",
+        "p7 channel masks",
+    }
+    onnx = next(event for event in by_type["export"] if event.format == "onnx")
+    assert onnx.verified is True, onnx.gate
+    with zipfile.ZipFile(tmp_path / "exports" / "bundle.zip") as bundle:
+        inside = {name.rpartition("/")[2]: name for name in bundle.namelist()}
+        card = bundle.read(inside["README.md"]).decode()
+        config = json.loads(bundle.read(inside["config.json"]))
+    assert "pipeline_tag: object-detection" in card
+    assert "| mAP |" in card
+    assert config["task"] == "detection"
+    assert set(config["per_class"]["ap"]) == {"sign", "car", "bus", "pedestrian", "cyclist"}
+
+
+def test_a_resumed_run_is_the_undisturbed_one(tmp_path: Path, cache: Path, teacher: Path) -> None:
+    changes = {**distilled(teacher, at=["p4", "p5"]), "exports": ["safetensors"], "augment": {"scale": [0.7, 1.5]}}
+    whole, _ = go(tmp_path / "whole", cache, **changes)
+    cut, _ = go(tmp_path / "cut", cache, stop_at=7, **changes)
+    assert (cut.status, cut.iteration) == ("stopped", 7)
+    (checkpoint,) = (tmp_path / "cut" / "checkpoints").glob("*7.ckpt")
+    resumed, _ = go(tmp_path / "again", cache, resume=checkpoint, **changes)
+    assert resumed.status == "succeeded", resumed.error
+    assert resumed.weights_digest == whole.weights_digest
+    assert resumed.metrics == whole.metrics
+
+
+def test_neck_and_head_can_start_from_the_teacher(tmp_path: Path, cache: Path, teacher: Path) -> None:
+    student = {
+        "arch": {**ARCH, "fpn_channels": 24},
+        "inherit": ["neck", "head"],
+        "freeze": {"stages": 1, "norm": "eval"},
+    }
+    changes = distilled(teacher) | {"student": student, "schedule": {"iterations": 1}, "exports": ["safetensors"]}
+    result, events = go(tmp_path, cache, **changes)
+    assert result.status == "succeeded", result.error
+    told = [event.message for event in events if event.type == "log"]
+    assert "student head: 8 of 8 tensors from the teacher" in told
+    pairs = next(event for event in events if event.type == "resolved").pairs
+    assert not any(pair["adapter"] for pair in pairs)
+
+
+def test_tasks_that_do_not_fit_are_refused(tmp_path: Path, cache: Path, teacher: Path) -> None:
+    segmenter = {"arch": {"family": "deeplabv3", "width": 0.35}}
+    other, _ = go(tmp_path / "a", cache, **(distilled(teacher, at="c5") | {"student": {"arch": ARCH}, "teacher": {
+        "weights": {"file": str(teacher)}, "expect": {"miou": 1}}}))  # fmt: skip
+    assert other.error is not None
+    assert (other.error.code, other.error.hint) == ("teacher.other_metric", "write expect: {map: ...}")
+    for changes in ({"student": segmenter, "task": "detection"}, {"teacher": {**segmenter, "weights": {"file": "x"}}}):
+        with pytest.raises(Exception, match="task"):
+            parse_job(BASE | changes)

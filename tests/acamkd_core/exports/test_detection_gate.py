@@ -1,0 +1,183 @@
+"""A detector's exported file: what it carries, how it is read without torch, and that the gate sees every lie."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from acamkd_core.datasets.coco import BoxDataset
+from acamkd_core.datasets.registry import open_dataset
+from acamkd_core.exports import predict
+from acamkd_core.exports.base import ExportClass, ExportSource
+from acamkd_core.exports.onnx import EXPORTER
+from acamkd_core.exports.verify import GateReport, verify
+from acamkd_core.exports.verify_detection import BoxTruth, DetectionFile
+from acamkd_core.models.registry import build_model
+from acamkd_core.spec.datasets import AugmentSpec, CocoDataset
+from acamkd_core.spec.exports import Gate, OnnxExport
+from acamkd_core.spec.models import Preprocess, RetinaNetArch
+from acamkd_core.tasks.detection import DetectionTask
+from tests.acamkd_core.datasets.coco_factory import write_coco
+
+SIZE = (64, 96)  # stored images are 40 x 60: the gate has to resize, and to scale boxes back
+ARCH = RetinaNetArch(
+    family="retinanet", backbone="mobilenet_v2", width=0.35, fpn_channels=16, head_depth=1, anchor_scale=2.0
+)
+
+
+@dataclass
+class Trained:
+    """A detector that learnt painted rectangles for a few steps, its export and its detections on val."""
+
+    dataset: BoxDataset
+    model: torch.nn.Module
+    onnx: Path
+    predictions: Path
+    map: float
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("detector")
+    dataset = open_dataset(CocoDataset(format="coco", root=str(write_coco(folder / "data", {"train": 9, "val": 6}))))
+    assert isinstance(dataset, BoxDataset)
+    task = DetectionTask(dataset.classes, AugmentSpec(size=SIZE))
+    torch.manual_seed(0)
+    model = build_model(ARCH, num_classes=3, preprocess=Preprocess())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    images, targets = task.collate([task.prepare(dataset.load(item)) for item in dataset.items("train")])
+    for _ in range(70):
+        optimizer.zero_grad()
+        torch.stack(list(task.loss(model, model(images), targets).values())).sum().backward()
+        optimizer.step()
+    model.eval()
+    metric, stored = task.metric(), DetectionFile(folder / "predictions.json")
+    for item in dataset.items("val"):
+        batch, wanted = task.collate([task.prepare(dataset.load(item))])
+        with torch.no_grad():
+            found = task.decode(model, model(batch), SIZE)
+        metric.update(found, wanted)
+        stored.add(found)
+    source = ExportSource(
+        model=model, arch=ARCH.model_dump(mode="json"), preprocess=Preprocess(),
+        classes=[ExportClass(c.name, c.color) for c in dataset.classes], size=SIZE, scores=task.scores, outputs=task.outputs,
+        selection=task.selection(model, SIZE), weights_digest="0" * 64, task="detection",
+    )  # fmt: skip
+    EXPORTER.write(source, OnnxExport(format="onnx"), folder / "model.onnx")
+    return Trained(dataset, model, folder / "model.onnx", stored.close(), metric.compute()[0]["map"])
+
+
+def gate(trained: Trained, model: Path, folder: Path, **changes: Any) -> GateReport:
+    arguments: dict[str, Any] = {
+        "items": trained.dataset.items("val"), "predictions": trained.predictions,
+        "classes": [c.name for c in trained.dataset.classes], "truth": BoxTruth(trained.dataset.boxes), "gate": Gate(),
+        "folder": folder, "claimed": trained.map, "threads": 1,
+    }  # fmt: skip
+    report = verify(model, **(arguments | changes))
+    assert report is not None
+    return report
+
+
+def edited(trained: Trained, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    proto = onnx.load(trained.onnx)
+    (entry,) = [prop for prop in proto.metadata_props if prop.key == "acamkd"]
+    data = json.loads(entry.value)
+    change(data)
+    entry.value = json.dumps(data)
+    onnx.save(proto, folder / "edited.onnx")
+    return folder / "edited.onnx"
+
+
+def test_a_good_file_passes_without_torch(trained: Trained, tmp_path: Path) -> None:
+    report = gate(trained, trained.onnx, tmp_path)
+    assert report.failures == []
+    assert report.passed
+    assert report.images == 6
+    assert report.score == pytest.approx(trained.map, abs=0.1)
+    assert trained.map > 10, "the network finds nothing: the test would prove nothing"
+    assert report.agreement is not None
+    assert report.agreement >= 99.9
+    assert report.as_dict()["map"] == report.score
+    assert json.loads((tmp_path / "gate_report.json").read_text())["torch_loaded"] is False
+
+
+def permuted(data: dict[str, Any]) -> None:
+    data["classes"] = data["classes"][1:] + data["classes"][:1]
+
+
+def as_bgr(data: dict[str, Any]) -> None:
+    data["input"]["channel_order"] = "bgr"
+
+
+def lax(data: dict[str, Any]) -> None:
+    data["selection"]["iou"] = 0.99
+
+
+def strict(data: dict[str, Any]) -> None:
+    data["selection"]["threshold"] = 0.6
+
+
+@pytest.mark.parametrize("change", [permuted, as_bgr, lax, strict])
+def test_a_lying_file_fails(trained: Trained, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    report = gate(trained, edited(trained, tmp_path, change), tmp_path)
+    assert not report.passed
+    assert any("detections (by score) agree" in sentence for sentence in report.failures)
+
+
+def test_a_file_that_says_impossible_things_is_a_sentence(trained: Trained, tmp_path: Path) -> None:
+    def fewer(data: dict[str, Any]) -> None:
+        data["selection"]["levels"] = data["selection"]["levels"][:-1]
+
+    def renamed(data: dict[str, Any]) -> None:
+        data["classes"][0]["name"] = "lorry"
+
+    (few,) = gate(trained, edited(trained, tmp_path, fewer), tmp_path).failures
+    assert "candidates" in few
+    (other,) = gate(trained, edited(trained, tmp_path, renamed), tmp_path).failures
+    assert "lorry" in other
+
+
+def test_a_false_claim_fails(trained: Trained, tmp_path: Path) -> None:
+    report = gate(trained, trained.onnx, tmp_path, claimed=trained.map + 1)
+    assert any("The run reported" in sentence for sentence in report.failures)
+
+
+def test_the_shipped_reader_finds_what_torch_finds(trained: Trained, tmp_path: Path) -> None:
+    """`predict.py` as a script, in a process of its own, on one image file."""
+    item = trained.dataset.items("val")[0]
+    table, picture = tmp_path / "boxes.json", tmp_path / "overlay.png"
+    script = [sys.executable, predict.__file__, str(item.image), "--model", str(trained.onnx), "-o", str(picture)]
+    done = subprocess.run(
+        [*script, "--json", str(table), "--threshold", "0"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(table.read_text())
+    first = json.loads(trained.predictions.read_text())[0]
+    assert abs(len(rows) - len(first)) <= 2, "only what sits on the threshold may differ"
+    rows, expected = rows[:3], first[:3]  # the surest
+    assert len(rows) > 1
+    names = [c.name for c in trained.dataset.classes]
+    for row, (x1, y1, x2, y2, score, label) in zip(rows, expected, strict=True):
+        assert row["class"] == names[int(label)]
+        assert row["score"] == pytest.approx(score, abs=1e-3)
+        assert row["box"] == pytest.approx([x1 * 60 / 96, y1 * 40 / 64, x2 * 60 / 96, y2 * 40 / 64], abs=0.02)
+    assert np.asarray(Image.open(picture)).shape == (40, 60, 3)
+    assert rows[0]["class"] in done.stdout
+
+
+def test_a_detector_is_not_taken_for_a_segmenter(trained: Trained) -> None:
+    with pytest.raises(predict.ModelFileError, match="made for detection"):
+        predict.Segmenter(trained.onnx)
+    assert isinstance(predict.load(trained.onnx), predict.Detector)
