@@ -67,7 +67,13 @@ def _run_in(
     if before.attempts and resume:
         where = before.checkpoint.name if before.checkpoint else "the start: no checkpoint was written"
         say(f"attempt {before.attempts + 1}, from {where}")
-    result, code, stopped = _train(str(spec.name), folder)
+    hours = spec.resources.max_hours if spec.kind == "distill" else None
+    left = None if hours is None else 3600 * hours - before.device_seconds
+    result, code, stopped = _train(str(spec.name), folder, left)
+    if stopped == "time limit" and (result is None or result.status == "stopped"):
+        say(f"error: resources.max_hours: the time limit of {hours:g} hours is over")
+        say(f"  hint:  raise it with --set resources.max_hours=N and go on with --resume   {folder}")
+        return FAILED
     if result is None and stopped:
         # Too early for the child to have heard: it was loading its libraries, and there was nothing to keep yet.
         say(f"stopped before anything was trained; go on with --resume   {folder}")
@@ -144,10 +150,10 @@ class _Stop:
             self.child.terminate()
 
 
-def _train(name: str, folder: Path) -> tuple[ResultEvent | None, int, bool]:
-    """Runs the child and shows what it says.
+def _train(name: str, folder: Path, seconds: float | None) -> tuple[ResultEvent | None, int, str | None]:
+    """Runs the child, for so many seconds at most, and shows what it says.
 
-    Returns its result event (None: it died without), its exit code, and whether it was asked to stop.
+    Returns its result event (None: it died without), its exit code, and why it was asked to stop, if it was.
     """
     from cli.view import Display, RunView
 
@@ -164,7 +170,7 @@ def _train(name: str, folder: Path) -> tuple[ResultEvent | None, int, bool]:
             env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # Ctrl-C must reach this process alone, which asks the child to stop
         )
-    stop = _Stop(child)
+    stop, begun, limited = _Stop(child), time.monotonic(), False
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with Display(view) as display:
@@ -179,6 +185,9 @@ def _train(name: str, folder: Path) -> tuple[ResultEvent | None, int, bool]:
                         display.news(line)
                 if lines and display.live:
                     display.refresh()
+                if seconds is not None and not stop.asked and time.monotonic() - begun > seconds:
+                    limited = True
+                    stop()
                 if stop.asked > told:
                     told = stop.asked
                     display.news("stopping: a checkpoint is written first" if told == 1 else "still stopping")
@@ -191,7 +200,7 @@ def _train(name: str, folder: Path) -> tuple[ResultEvent | None, int, bool]:
         assert child.stdin is not None
         child.stdin.close()
         child.wait()
-    return result, child.returncode, stop.asked > 0
+    return result, child.returncode, "time limit" if limited else "user" if stop.asked else None
 
 
 def _report(spec: JobSpec | InspectSpec, folder: Path, result: ResultEvent, output: Format) -> int:

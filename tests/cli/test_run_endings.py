@@ -111,6 +111,16 @@ def test_failures_of_the_run_are_1_and_mistakes_2(finished: Path, tmp_path: Path
     assert "Traceback" not in diverged.stderr + large.stderr + typo.stderr + blocked.stderr
 
 
+def test_the_time_limit_ends_a_run_that_can_go_on(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "cache", tmp_path / "cache")
+    limits = {"schedule": {"iterations": 3000}, "evaluation": {"every": 3000, "panels": 0}}
+    late = run(tmp_path, job(tmp_path, **limits, resources={"max_hours": 5 / 3600}))
+    assert late.returncode == 1
+    assert "the time limit of 0.00138889 hours is over" in late.stderr
+    assert "--resume" in late.stderr
+    assert "Traceback" not in late.stderr
+
+
 def test_an_inspection_shows_what_it_found(tmp_path: Path) -> None:
     write_folder(tmp_path / "toy")
     (tmp_path / "look.yaml").write_text("kind: inspect\ndataset: toy\n")
