@@ -18,6 +18,7 @@ from typing import IO
 
 import psutil
 
+_LOG_BYTES = 20 * 1024 * 1024
 _FIRST_BACKOFF, _LONGEST_BACKOFF, _STEADY_SECONDS = 0.5, 30.0, 60.0
 
 
@@ -40,6 +41,9 @@ class Part:
     def start(self) -> None:
         """Start it in a session of its own: Ctrl-C in the terminal must reach `up` alone, which stops parts in order."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            if self.log.stat().st_size > _LOG_BYTES:  # the one before is enough to look back
+                self.log.replace(self.log.with_name(f"{self.log.name}.1"))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,

@@ -95,6 +95,21 @@ def end_streams_on_signals(broadcaster: Broadcaster) -> None:
         signal.signal(number, handle)
 
 
+def _say_ready(context: Context) -> None:
+    """What an operator asks first: which parts, which rules. No address with a password in it."""
+    settings = context.settings
+    log.info(
+        "server ready",
+        version=__version__,
+        database=context.engine.dialect.name,
+        broker=bool(settings.broker_url),
+        storage="s3" if settings.storage.startswith("s3://") else "folder",
+        keys_required=settings.keys_required,
+        dataset_roots=[str(root) for root in settings.roots],
+        dashboard=(DASHBOARD / "index.html").is_file(),
+    )
+
+
 async def _tidy(context: Context) -> None:
     """What need not be done before the first answer; then looks after the uploads folder."""
     await asyncio.sleep(START_SECONDS)
@@ -126,6 +141,7 @@ def create_app(settings: Settings | None = None, *, context: Context | None = No
         async with context.broadcaster.running():
             end_streams_on_signals(context.broadcaster)
             reaper.start()
+            _say_ready(context)
             yield
         tidying.cancel()
         reaper.stop()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from server.db.base import DEFAULT_PROJECT, new_id, utcnow
 from server.db.tables import ApiKey, AuditEntry
+
+log = structlog.get_logger("server.audit")
 
 
 def create_key(session: Session, *, name: str, prefix: str, key_hash: str, project_id: str = DEFAULT_PROJECT) -> ApiKey:
@@ -55,7 +58,8 @@ def touch_key(session: Session, *, key_id: str) -> None:
 def record(
     session: Session, *, project_id: str, actor: str, action: str, target: str, details: dict[str, Any] | None = None
 ) -> None:
-    """A line of the audit log."""
+    """A line of the audit log, and of the server's."""
+    log.info(action, actor=actor, target=target, project=project_id, **(details or {}))
     session.add(
         AuditEntry(id=new_id(), project_id=project_id, actor=actor, action=action, target=target, details=details or {})
     )

@@ -79,5 +79,13 @@ def delete_alias(*, session: Session, caller: CallerScope, name: str, alias: str
         raise CoreError("model.alias_reserved", "`latest` always names the newest version", field="alias", value=alias)
     row = _find(session, caller, f"{name}@{alias}")
     repository.delete_alias(session, project_id=caller.project_id, name=name, alias=alias)
+    audit.record(
+        session,
+        project_id=caller.project_id,
+        actor=caller.actor,
+        action="model.alias_deleted",
+        target=row.id,
+        details={"alias": alias},
+    )
     session.flush()
     return _info(row, repository.aliases(session, project_id=caller.project_id))

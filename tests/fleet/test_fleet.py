@@ -107,14 +107,14 @@ def test_from_an_empty_database_to_a_verified_download(fleet: Fleet, s3: S3, tmp
     job = submit(fleet, key, "unheard")
     assert job.submitted is not None
     assert job.submitted.state == "queued"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30  # not the minutes of a client that insists
     health = client.health()
     assert health.status == "degraded"
     assert (health.checks["database"], health.checks["storage"]) == ("ok", "ok")
     wait(fleet, job)
     assert [attempt.exit for attempt in job.attempts()] == ["succeeded"]
     fleet.start_broker()
-    until(lambda: client.health().status == "ready", 15)
+    until(lambda: client.health().status == "ready", 120)
 
     file = job.artifacts["safetensors"]
     path_there = file.download(tmp_path / "out/")
@@ -126,8 +126,8 @@ def test_from_an_empty_database_to_a_verified_download(fleet: Fleet, s3: S3, tmp
 
     # a worker signs off in order, and nobody's log tells a secret
     fleet.running["a"].terminate()
-    assert fleet.running["a"].wait(30) == 0, fleet.log()
-    until(lambda: {worker.name for worker in client.workers.list() if worker.state == "online"} == {"b"}, 10)
+    assert fleet.running["a"].wait(120) == 0, fleet.log()
+    until(lambda: {worker.name for worker in client.workers.list() if worker.state == "online"} == {"b"}, 60)
     logs = "".join(log.read_text(errors="replace") for log in tmp_path.glob("*.log"))
     assert not [secret for secret in (*SECRETS.values(), s3.secret, key) if secret in logs]
     lines = [json.loads(line) for line in (tmp_path / "server.log").read_text().splitlines() if line.startswith("{")]

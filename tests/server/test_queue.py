@@ -56,18 +56,23 @@ def test_a_wake_up_arrives_under_its_name(broker: tuple[str, subprocess.Popen[by
     assert received == [WAKE_TASK] * 2
     process.kill()
     process.wait()
-    started = time.monotonic()
     assert not wakeups.alive()
-    assert [wakeups.wake() for _ in range(50)] == [False] * 50
-    assert time.monotonic() - started < 5, "a dead broker holds nobody up"
+    assert_only_the_first_pays(wakeups, 50)
     wakeups.close()
+
+
+def assert_only_the_first_pays(wakeups: WakeUps, count: int) -> None:
+    """A dead broker holds nobody up: after one failure it is not even tried for a while."""
+    started = time.monotonic()
+    assert not wakeups.wake()
+    first = time.monotonic() - started
+    assert not any(wakeups.wake() for _ in range(count))
+    assert time.monotonic() - started - first < max(first, 0.5)
 
 
 def test_a_broker_that_swallows_packets_costs_a_moment_once() -> None:
     wakeups = WakeUps("redis://10.255.255.1:6379/0")
-    started = time.monotonic()
-    assert [wakeups.wake() for _ in range(10)] == [False] * 10
-    assert time.monotonic() - started < 6
+    assert_only_the_first_pays(wakeups, 10)
     wakeups.close()
 
 
