@@ -25,7 +25,7 @@ def read_spec_file(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise CoreError(
             "spec.no_file", f"there is no file {path}", hint="`acamkd init` writes a first job.yaml", value=str(path)

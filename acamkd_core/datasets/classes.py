@@ -38,8 +38,8 @@ def read_classes(path: Path) -> ClassFile:
         CoreError: `dataset.classes_invalid`, naming the file and the entry.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a mark
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise _invalid(path, f"cannot be read as JSON: {error}") from None
     entries = data.get("classes") if isinstance(data, dict) else data
     if not isinstance(entries, list) or not entries:
@@ -63,6 +63,9 @@ def _class(path: Path, position: int, entry: Any) -> ClassInfo:
         entry = {"name": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not entry["name"]:
         raise _invalid(path, f"class {position} has no name", value=str(entry)[:80])
+    if not entry["name"].isprintable() or not entry["name"].strip():
+        # It will be a line of labels.txt, a cell of the model card and the name of a metric.
+        raise _invalid(path, f"class {position} needs a name of one printable line", value=ascii(entry["name"])[:80])
     number = entry.get("id", position)
     if not _is_byte(number):
         raise _invalid(path, f"class {entry['name']!r} needs an id from 0 to 255", value=str(number)[:80])

@@ -119,7 +119,8 @@ class MaskFolder:
         roles = {"train": spec.splits.train, "val": spec.splits.val}
         if spec.splits.test is not None:
             roles["test"] = spec.splits.test
-        elif (self._images / "test").is_dir():
+        # Many datasets publish the images of their test split without labels: those cannot be scored here.
+        elif (self._images / "test").is_dir() and (self._masks / "test").is_dir():
             roles["test"] = "test"
         if spec.splits.unlabelled is not None:
             roles["unlabelled"] = spec.splits.unlabelled

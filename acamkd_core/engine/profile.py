@@ -34,7 +34,8 @@ class Profile:
         """One line that makes the latency comparable."""
         threads = f", {self.threads} thread{'s' if self.threads != 1 else ''}" if self.device == "cpu" else ""
         return (
-            f"{self.device}{threads}, batch {self.batch}, {self.height}x{self.width}, fp32, median of {self.runs} runs"
+            f"{self.device}{threads}, batch {self.batch}, {self.height}x{self.width}, fp32, "
+            f"median of {self.runs} run{'s' if self.runs != 1 else ''}"
         )
 
 
@@ -56,21 +57,28 @@ def count_macs(model: nn.Module, height: int, width: int) -> int:
 
 
 def measure_latency(
-    model: nn.Module, height: int, width: int, *, batch: int = 1, runs: int = 15, warmup: int = 3
-) -> float:
-    """Median milliseconds of a forward pass in eval mode on the model's device. Restores the model's mode.
+    model: nn.Module, height: int, width: int, *, batch: int = 1, runs: int = 15, warmup: int = 3, budget: float = 20.0
+) -> tuple[float, int]:
+    """(median milliseconds of a forward pass in eval mode on the model's device, passes it is the median of).
 
-    The image has its own generator: a run's random numbers must not depend on whether it was profiled.
+    Restores the model's mode. The image has its own generator: a run's random numbers must not depend on whether it was
+    profiled. A large network on a CPU takes half a minute a pass: after `budget` seconds no further pass is begun.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 3, height, width, generator=generator).to(device)
     training = model.training
     model.eval()
-    seconds = []
+    seconds: list[float] = []
     try:
         with torch.inference_mode():
+            begun = time.perf_counter()
             for index in range(warmup + runs):
+                late = time.perf_counter() - begun > budget
+                if late and seconds:
+                    break
+                if late and 0 < index < warmup:
+                    continue  # warm enough: on to the pass that counts
                 start = time.perf_counter()
                 model(images)
                 if device.type == "cuda":
@@ -79,17 +87,18 @@ def measure_latency(
                     seconds.append(time.perf_counter() - start)
     finally:
         model.train(training)
-    return 1000 * statistics.median(seconds)
+    return 1000 * statistics.median(seconds), len(seconds)
 
 
 def profile_model(model: nn.Module, height: int, width: int, *, batch: int = 1, runs: int = 15) -> Profile:
     """Everything above for one network and input size."""
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    latency_ms, runs = measure_latency(model, height, width, batch=batch, runs=runs)
     return Profile(
         parameters=count_parameters(model),
         macs=count_macs(model, height, width),
-        latency_ms=measure_latency(model, height, width, batch=batch, runs=runs),
+        latency_ms=latency_ms,
         runs=runs,
         device=name,
         threads=torch.get_num_threads(),

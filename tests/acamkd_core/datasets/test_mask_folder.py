@@ -69,6 +69,19 @@ def test_unlabelled_split_needs_no_masks(tmp_path: Path) -> None:
     assert all(dataset.load(item).target is None for item in dataset.items("unlabelled"))
 
 
+def test_a_test_split_without_labels_is_left_alone(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "classes.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "classes.json").read_bytes())
+    assert _open(tmp_path).splits() == {"train": 3, "val": 3, "test": 3}
+    for mask in (tmp_path / "masks/test").iterdir():
+        mask.unlink()
+    (tmp_path / "masks/test").rmdir()
+    assert _open(tmp_path).splits() == {"train": 3, "val": 3}
+    asked = MaskFolderDataset(format="mask_folder", root=str(tmp_path), splits=Splits(test="test"))
+    with pytest.raises(CoreError, match="3 of 3 images of the split 'test' have no mask"):
+        open_dataset(asked)
+
+
 def test_digest_changes_with_files_and_classes(tmp_path: Path) -> None:
     before = _open(write_folder(tmp_path)).digest
     assert len(before) == 12
@@ -108,6 +121,9 @@ def _classes(value: object) -> object:
         (_twin, "dataset.duplicate_stem", "share one mask"),
         (_classes({"classes": []}), "dataset.classes_invalid", "non-empty list"),
         (_classes(["a", "a"]), "dataset.classes_invalid", "the name a twice"),
+        (_classes(["a", "b\nc"]), "dataset.classes_invalid", "one printable line"),
+        (_classes(["a", "\ud800"]), "dataset.classes_invalid", "one printable line"),
+        (lambda root: (root / "classes.json").write_text("[" * 100_000), "dataset.classes_invalid", "JSON"),
         (_classes([{"name": "a", "id": 300}]), "dataset.classes_invalid", "0 to 255"),
         (_classes({"classes": ["a", "b"], "ignore_index": 1}), "dataset.classes_invalid", "id of a class"),
         (lambda root: (root / "classes.json").write_text("{"), "dataset.classes_invalid", "JSON"),

@@ -7,7 +7,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from acamkd_core.engine.profile import count_macs, count_parameters, profile_model
+from acamkd_core.engine.profile import count_macs, count_parameters, measure_latency, profile_model
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
 from acamkd_core.spec.catalog import levels_of
@@ -186,6 +186,14 @@ class Trunk(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.backbone(images)["c5"]  # type: ignore[no-any-return]
+
+
+def test_a_slow_network_is_timed_by_fewer_passes() -> None:
+    model = build(SMALL)
+    passes: list[int] = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    _, runs = measure_latency(model, 32, 32, budget=0.0)
+    assert (runs, len(passes)) == (1, 2)  # one to warm up, one that counts
 
 
 def test_profile_states_its_conditions_and_leaves_no_trace() -> None:
