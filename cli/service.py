@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,6 +109,7 @@ def migrate(data: DataOrEnvironment = None, output: Output = Format.table) -> in
 @contextmanager
 def local_database(data: Path | None) -> Iterator[tuple[Engine, CallerScope]]:
     """The database that the settings name, with its newest schema, and the operator as the caller."""
+    from server import logs
     from server.auth.service import CallerScope
     from server.db.base import DEFAULT_PROJECT
     from server.db.migrate import upgrade
@@ -116,6 +118,7 @@ def local_database(data: Path | None) -> Iterator[tuple[Engine, CallerScope]]:
 
     _choose_data(data)
     settings = Settings()
+    logs.configure(json_lines=settings.log_json, level=logging.WARNING)  # the command itself says what it did
     if settings.database.startswith("sqlite"):
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     engine = make_engine(settings.database)

@@ -8,8 +8,8 @@ import sys
 import structlog
 
 
-def configure(*, json_lines: bool) -> None:
-    """Sends structlog's and the standard library's records to stderr in one form."""
+def configure(*, json_lines: bool, level: int = logging.INFO) -> None:
+    """Sends structlog's and the standard library's records from `level` on to stderr in one form."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -40,6 +40,6 @@ def configure(*, json_lines: bool) -> None:
     logging.captureWarnings(True)  # a library's warning is a line like any other, or it breaks readers of JSON lines
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.INFO)
+    root.setLevel(level)
     # The door logs every request with its id and duration; uvicorn's own access lines would only repeat it.
     logging.getLogger("uvicorn.access").disabled = True

@@ -169,7 +169,7 @@ def test_keys_open_a_server_that_asks_for_them(
     [listed] = as_json(capsys, "keys", "list")
     assert (listed["name"], listed["key"]) == ("ci", None)
     assert run_command(["keys", "revoke", listed["id"]]) == 0
-    capsys.readouterr()
+    assert capsys.readouterr().out == "revoked ci\n"
     assert as_json(capsys, "keys", "list")[0]["revoked_at"] is not None
     assert run_command(["keys", "revoke", "no-such"]) == 1
 
