@@ -71,7 +71,7 @@ class Maskd(Method):
                     "method.no_way_on",
                     f"maskd trains its tokens through the rest of the teacher, which cannot go on from "
                     f"{pair.teacher_name!r}",
-                    hint="use acam, pkd, cwd or mgd there, or compare class scores",
+                    hint="take a pyramid level or class scores; acam, pkd, cwd and mgd work at any level",
                     field="at",
                     value=pair.teacher_name,
                 )

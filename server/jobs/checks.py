@@ -15,7 +15,7 @@ from acamkd_core.spec.api import Finding
 from acamkd_core.spec.catalog import levels_of
 from acamkd_core.spec.datasets import AutoDataset, MaskFolderDataset, RegisteredDataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
-from acamkd_core.spec.fit import far_levels, misfit_of
+from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on
 from acamkd_core.spec.job import InspectSpec, JobSpec
 from acamkd_core.spec.models import Arch, ModelSpec
 from server.auth.service import CallerScope
@@ -200,6 +200,8 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
     teacher_path = f"{path}.teacher_at" if term.teacher_at else f"{path}.at"
     teacher_arch = checked.teacher.arch if checked.teacher else None
     _check_levels(teacher_arch, term.teacher_at or term.at, teacher_path, "teacher", checked)
+    if teacher_arch is not None and (closed := no_way_on(term, teacher_arch.family)) is not None:
+        checked.problems.append(closed.model_copy(update={"field": f"{path}.{closed.field}"}))
     if student_arch is not None and teacher_arch is not None:
         # The number of classes is no matter here: only strides are compared.
         strides = [{one.name: one.stride for one in levels_of(arch, 2)} for arch in (student_arch, teacher_arch)]

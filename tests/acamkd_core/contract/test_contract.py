@@ -13,6 +13,7 @@ from acamkd_core.methods.base import LevelPair, StepContext
 from acamkd_core.methods.registry import METHODS, build_method
 from acamkd_core.models.base import Level, ModelOutput
 from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.fit import no_way_on
 from acamkd_core.spec.methods import MethodTerm
 from tests.acamkd_core.contract import support
 from tests.acamkd_core.contract.step import refusal, term_of
@@ -38,6 +39,13 @@ def test_a_step_at_every_level_keeps_the_contract_or_is_refused_with_a_way_out(m
         assert not reason.endswith("None"), f"a refusal without a hint: {reason}"
     if len(works) > 1:
         assert refusal(method, tiny(family), tuple(works)) is None, "levels that work alone work together"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_refused_at_submit_is_what_the_network_cannot_do(family: str) -> None:
+    for name, level in tiny(family).teacher.levels.items():
+        assert (no_way_on(term_of("maskd", (name,)), family) is None) == level.onward, name
+    assert no_way_on(term_of("cwd", ("c2",)), family) is None
 
 
 def test_the_committed_page_is_what_happens() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from pydantic import TypeAdapter
@@ -12,10 +11,11 @@ from torch import Tensor
 
 from acamkd_core.datasets.base import ClassInfo
 from acamkd_core.models.base import TaskModel
-from acamkd_core.models.catalog import build_catalog
-from acamkd_core.models.registry import build_model
-from acamkd_core.spec.models import Arch
+from acamkd_core.models.registry import FAMILIES, build_model
+from acamkd_core.spec.models import FAMILY_TASKS, Arch
 from acamkd_core.tasks.base import Task
+from acamkd_core.tasks.detection import DetectionTask
+from acamkd_core.tasks.detection_target import DetectionTarget
 from acamkd_core.tasks.segmentation import SegmentationTask
 
 ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
@@ -49,10 +49,10 @@ class Tiny:
     targets: Any
 
 
-@lru_cache(maxsize=1)
 def tasks_of() -> dict[str, str]:
     """Family to the task that it serves, of every registered family."""
-    return {family.name: family.tasks[0] for family in build_catalog().families}
+    families = [get_args(arch.model_fields["family"].annotation)[0] for arch in FAMILIES]
+    return {family: FAMILY_TASKS[family] for family in families}
 
 
 def tiny(family: str) -> Tiny:
@@ -72,9 +72,6 @@ def tiny(family: str) -> Tiny:
 def _batch(task: str, size: int) -> tuple[Task, Any]:
     classes = [ClassInfo(id=number, name=f"class {number}", color=(number, 0, 0)) for number in range(CLASSES)]
     if task == "detection":
-        from acamkd_core.tasks.detection import DetectionTask
-        from acamkd_core.tasks.detection_target import DetectionTarget
-
         boxes = [torch.tensor([[4.0, 6.0, 40.0, 30.0], [20.0, 24.0, 28.0, 60.0]]), torch.tensor([[0.0, 0.0, 9.0, 9.0]])]
         labels = [torch.tensor([0, 3]), torch.tensor([1])]
         return DetectionTask(classes), [DetectionTarget(*one) for one in zip(boxes, labels, strict=True)]

@@ -119,7 +119,7 @@ def test_all_problems_come_at_once_each_with_its_field(world: World) -> None:
 
 def test_levels_too_far_apart_are_refused_before_anything_runs(world: World) -> None:
     world.client.post(JOBS, json=SPEC | {"name": "teacher"})
-    term = {"method": "acam", "at": ["c2", "c5"], "teacher_at": ["c5", "c2"]}
+    term: dict[str, Any] = {"method": "acam", "at": ["c2", "c5"], "teacher_at": ["c5", "c2"]}
     student = {"arch": {"family": "mobile_deeplabv3", "output_stride": 32}}
     answer = world.client.post(JOBS, json=SPEC | {"student": student, "teacher": "job:teacher", "distill": [term]})
     assert codes(answer) == {"distill.0.teacher_at": "distill.far_levels"}
