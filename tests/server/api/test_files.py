@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import stat
 import struct
 import time
@@ -30,7 +31,7 @@ from server.db.tables import Artifact, Dataset, Panel
 from server.models import repository as models
 from tests.server.api.conftest import World
 from tests.server.factories import make_job
-from tests.services import S3
+from tests.services import S3, small_disk
 
 API = "/api/v1"
 GOOD = {"camvid/images/train/a.png": b"x" * 100, "camvid/masks/train/a.png": b"y" * 50, "camvid/classes.json": b"{}"}
@@ -172,6 +173,21 @@ def test_an_upload_whose_commit_fails_leaves_nothing(world: World) -> None:
         event.remove(Session, "before_commit", fail)
     assert answer.status_code == 503
     assert left_behind(world) == []
+
+
+def test_a_full_disk_keeps_nothing_of_an_upload(make_world: Any, tmp_path: Path, migrated: Path) -> None:
+    with small_disk(tmp_path / "small", 6) as disk:
+        shutil.copy(migrated, disk / "acamkd.db")
+        world = make_world(data_dir=disk)
+        stays = make_job(world.context.engine, name="before").id
+        noise = {f"images/{name}": os.urandom(2_000_000) for name in range(4)}
+        for content in (packed(noise), packed(GOOD)):  # no room to receive it; no room to unpack it with some to spare
+            answer = upload(world, content)
+            assert (answer.status_code, answer.json()["code"]) == (507, "upload.disk_full")
+            assert left_behind(world) == []
+        assert world.client.get(f"{API}/jobs/{stays}").status_code == 200
+        assert world.client.post(f"{API}/jobs/before/cancel").status_code == 200
+        world.context.engine.dispose()
 
 
 def test_what_a_killed_server_left_of_uploads_is_swept_and_nothing_else(world: World) -> None:

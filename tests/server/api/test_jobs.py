@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from server.db.base import DEFAULT_PROJECT
 from server.db.session import read_session, write_session
-from server.db.tables import Job
+from server.db.tables import Artifact, Job
 from server.jobs import repository, states
 from server.jobs.compare import differing_fields
 from tests.server.api.conftest import World
@@ -231,6 +231,27 @@ def test_a_failed_job_offers_a_fix_and_the_fix_is_a_valid_retry(world: World) ->
     assert old["state"] == "failed"
     none = world.client.post(f"{JOBS}/big/retry", json={"from_checkpoint": True})
     assert (none.status_code, none.json()["code"]) == (422, "job.no_checkpoint")
+
+
+def test_a_retry_may_start_from_the_old_checkpoint(world: World) -> None:
+    world.client.post(JOBS, json=SPEC | {"name": "lost"})
+    end(world, "lost", "failed", "worker_lost")
+    old = world.client.get(f"{JOBS}/lost").json()
+    with write_session(world.context.engine) as session:
+        rows = [
+            Artifact(project_id=DEFAULT_PROJECT, job_id=old["id"], kind="checkpoint", name=f"{step}.ckpt", format="ckpt",
+                     bytes=1, sha256="ab" * 32, iteration=step)
+            for step in (20, 10)
+        ]  # fmt: skip
+        session.add_all(rows)
+        session.flush()
+        newest = rows[0].id
+    (fix,) = world.client.get(f"{JOBS}/lost").json()["fixes"]
+    retry = world.client.post(f"{JOBS}/lost/retry", json={"from_checkpoint": fix["from_checkpoint"], "set": fix["set"]})
+    assert retry.status_code == 201
+    with read_session(world.context.engine) as session:
+        row = session.get_one(Job, retry.json()["id"])
+        assert (row.start_checkpoint, row.retry_of) == (newest, old["id"])
 
 
 def test_clone_changes_by_path(world: World) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from acamkd_core.spec.errors import CoreError
 from server.app import require_a_key
+from server.db.base import DEFAULT_PROJECT, new_id
+from server.db.session import write_session
+from server.db.tables import Artifact
+from server.models import repository as models
 from server.security import host_name
 from tests.server.api.conftest import World
 from tests.server.factories import make_job
@@ -30,23 +36,73 @@ def routes(world: World) -> list[tuple[str, str]]:
     return found
 
 
+# What each operation would accept, so that nothing but the key is wrong with a request.
+BODIES: dict[str, Any] = {
+    f"POST {API}/jobs": {"json": JOB},
+    f"POST {API}/datasets": {"json": {"name": "x1", "path": "x1"}},
+    f"POST {API}/datasets/upload": {
+        "params": {"name": "x1"},
+        "content": b"PK",
+        "headers": {"content-type": "application/zip"},
+    },
+    f"POST {API}/keys": {"json": {"name": "k"}},
+    f"PUT {API}/models/x1/aliases/x1": {"json": {"version": 1}},
+    f"PATCH {API}/jobs/x1": {"json": {}},
+    f"GET {API}/compare": {"params": {"jobs": "x1"}},
+    f"GET {API}/events": {"params": {"jobs": "x1"}},
+}
+
+
 def test_every_route_refuses_the_anonymous_where_keys_are_required(locked: World) -> None:
     checked = 0
     for method, path in routes(locked):
         if not path.startswith(API):
             assert locked.client.request(method, path).status_code == 200  # health says nothing of users
             continue
-        body = {"json": JOB} if path in (f"{API}/jobs",) and method == "POST" else {}
-        if path.endswith("/upload"):
-            body = {"content": b"PK", "headers": {"content-type": "application/zip"}}  # type: ignore[dict-item]
-        answer = locked.client.request(method, path, **body)  # type: ignore[arg-type]
-        # A body that cannot be read may be refused first; nothing else may come before the key.
-        assert answer.status_code in (401, 422), (method, path, answer.text)
-        if answer.status_code == 401:
-            assert answer.headers["www-authenticate"] == "Bearer"
-            assert answer.json()["code"] == "auth.unauthorized"
+        answer = locked.client.request(method, path, **BODIES.get(f"{method} {path}", {}))
+        assert answer.status_code == 401, (method, path, answer.text)
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["code"] == "auth.unauthorized"
         checked += 1
     assert checked >= 28
+
+
+def test_every_route_with_a_name_in_it_is_a_404_for_another_project(world: World) -> None:
+    """One of each kind of thing, asked for by its owner and by a stranger with a valid key."""
+    assert world.client.post(f"{API}/jobs", json=JOB).status_code == 201
+    (world.roots / "data").mkdir()
+    world.client.post(f"{API}/datasets", json={"name": "mine", "path": "data"})
+    key_id = world.client.post(f"{API}/keys", json={"name": "k"}).json()["id"]
+    (world.roots / "file").write_bytes(b"weights")
+    sha256, size = world.context.blobs.put_file(world.roots / "file")
+    with write_session(world.context.engine) as session:
+        file = Artifact(
+            project_id=DEFAULT_PROJECT, kind="export", name="m.onnx", format="onnx", sha256=sha256, bytes=size
+        )
+        session.add(file)
+        session.flush()
+        model = models.register(
+            session, project_id=DEFAULT_PROJECT, name="mine", job_id=new_id(), artifact_id=file.id, arch="a", task="t",
+            classes=[],
+        )  # fmt: skip
+        models.set_alias(session, model=model, alias="champion")
+    stranger, asked = world.stranger(), 0
+    document = world.client.app.openapi()  # type: ignore[attr-defined]
+    for template, operations in document["paths"].items():
+        if "{" not in template:
+            continue
+        names = {"artifact_id": file.id, "key_id": key_id, "alias": "champion"}
+        path = re.sub(r"\{(\w+)\}", lambda match, names=names: names.get(match[1], "mine"), template)
+        for method in operations:
+            body = {"json": {"version": 1}} if method == "put" else {"json": {}} if method == "patch" else {}
+            answer = world.client.request(method.upper(), path, headers=stranger, **body)
+            assert answer.status_code == 404, (method, path, answer.text)
+            if method == "get":
+                assert world.client.get(path).status_code == 200, path
+            asked += 1
+    assert asked >= 22
+    assert world.client.get(f"{API}/models/mine@champion").json()["aliases"] == ["champion", "latest"]
+    assert world.client.get(f"{API}/jobs/mine").json()["state"] == "queued"
 
 
 def test_with_a_key_it_answers_and_a_revoked_key_does_not(locked: World) -> None:
