@@ -18,6 +18,7 @@ import torch
 
 from acamkd_core.client import Client
 from benchmarks.study import Study, Trial
+from benchmarks.tables import tuned_score
 
 EPOCHS, HALF, SEEDS = 30, 15, (0, 1, 2)
 RATES = (0.01, 0.03, 0.1)
@@ -93,7 +94,7 @@ def student_trial(
 
 def best(study: Study, trials: Iterator[Trial]) -> float:
     """The tuned value with the best val mIoU; a run that failed counts as nothing."""
-    scored = [(study.do(trial)["metrics"].get("best/miou", -1.0), trial.value) for trial in trials]
+    scored = [(tuned_score(study.do(trial)), trial.value) for trial in trials]
     value = max(scored)[1]
     assert value is not None
     return value

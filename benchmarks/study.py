@@ -16,6 +16,7 @@ from typing import Any
 import acamkd_core
 from acamkd_core.client import ApiError, Client, Job
 from acamkd_core.spec.api import JobDetail
+from acamkd_core.spec.tasks import primary
 
 RATIO_POINTS = 150
 
@@ -69,10 +70,8 @@ class Study:
         aside = self.folder / f"{trial.name}.part"
         aside.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
         aside.replace(self.folder / f"{trial.name}.json")
-        print(
-            f"{time.strftime('%H:%M:%S')} {trial.name}: {info.state} {info.metrics.get('test/miou', float('nan')):.2f} test mIoU",
-            flush=True,
-        )
+        label, value = primary(info.metrics, "test") or ("score", float("nan"))
+        print(f"{time.strftime('%H:%M:%S')} {trial.name}: {info.state} {value:.2f} test {label}", flush=True)
         return result
 
     def _job(self, trial: Trial) -> Job:

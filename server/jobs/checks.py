@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 
 from acamkd_core.spec.api import Finding
 from acamkd_core.spec.catalog import levels_of
-from acamkd_core.spec.datasets import AutoDataset, MaskFolderDataset, RegisteredDataset
+from acamkd_core.spec.datasets import AutoDataset, CocoDataset, MaskFolderDataset, RegisteredDataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on
 from acamkd_core.spec.job import InspectSpec, JobSpec
-from acamkd_core.spec.models import Arch, ModelSpec
+from acamkd_core.spec.models import FAMILY_TASKS, Arch, ModelSpec
 from server.auth.service import CallerScope
 from server.datasets import repository as datasets
 from server.db.tables import Dataset
@@ -48,6 +48,12 @@ class Checked:
         self.findings.append(Finding(severity=severity, info=ErrorInfo(code=code, message=message, field=path)))
 
 
+_KINDS: dict[str, type[MaskFolderDataset] | type[CocoDataset]] = {
+    "mask_folder": MaskFolderDataset,
+    "coco": CocoDataset,
+}
+
+
 @dataclass(frozen=True)
 class Scope:
     """Where the checks look things up."""
@@ -71,6 +77,7 @@ def check_job(spec: JobSpec, scope: Scope) -> tuple[JobSpec, Checked]:
         checked.refuse(
             "student.no_arch", "the student needs an architecture", "student.arch", hint="e.g. a preset's name"
         )
+    _check_task(spec, checked)
     _check_classes(checked)
     for index, _ in enumerate(spec.distill):
         _check_term(spec, index, scope, checked)
@@ -122,8 +129,9 @@ def _settle_registered(dataset: RegisteredDataset, scope: Scope, checked: Checke
     if row.warnings:
         checked.note("dataset.warnings", f"the inspection of {name!r} has {row.warnings} warnings", "dataset")
     checked.automatic |= {"dataset.format", "dataset.root"}
-    kind = MaskFolderDataset if row.format == "mask_folder" else AutoDataset
-    return kind(format=row.format if row.format == "mask_folder" else "auto", root=row.root, splits=dataset.splits)
+    return _KINDS.get(row.format, AutoDataset).model_validate(
+        {"format": row.format if row.format in _KINDS else "auto", "root": row.root, "splits": dataset.splits}
+    )
 
 
 def _settle_network(spec: ModelSpec, role: str, scope: Scope, checked: Checked) -> tuple[ModelSpec, Network | None]:
@@ -159,6 +167,21 @@ def _settle_network(spec: ModelSpec, role: str, scope: Scope, checked: Checked) 
 def class_names(classes: list[Any]) -> list[str]:
     """Names out of class records of whatever source."""
     return [str(item.get("name")) if isinstance(item, dict) else str(item) for item in classes]
+
+
+def _check_task(spec: JobSpec, checked: Checked) -> None:
+    """Labels and networks that only the server knows are of the job's task; the spec itself has checked the rest."""
+    found: dict[str, str] = {}
+    if checked.dataset is not None and checked.dataset.task:
+        found["dataset"] = checked.dataset.task
+    for role, network in (("teacher", checked.teacher), ("student", checked.student)):
+        if network is not None and network.arch is not None:
+            found[role] = FAMILY_TASKS[network.arch.family]
+    for where, task in found.items():
+        if task != spec.task:
+            message = f"the job is for {spec.task.replace('_', ' ')}, its {where} for {task.replace('_', ' ')}"
+            hint = f"set task to {task}" if "task" not in spec.model_fields_set else "all parts have to be for one task"
+            checked.refuse("task.differs", message, where, hint=hint, value=task)
 
 
 def _check_classes(checked: Checked) -> None:

@@ -19,7 +19,7 @@ PRIORITY = 10  # a person waits for the answer, and it takes seconds
 
 def queue_inspection(session: Session, caller: CallerScope, *, dataset: Dataset) -> Job:
     """Inserts the job that inspects a dataset's folder."""
-    kind = dataset.format if dataset.format == "mask_folder" else "auto"
+    kind = dataset.format if dataset.format in ("mask_folder", "coco") else "auto"
     submitted: dict[str, Any] = {"kind": "inspect", "dataset": {"format": kind, "root": dataset.root}}
     base = f"inspect-{dataset.name}"[:72]
     free = not repository.names_taken(session, project_id=caller.project_id, names=[base])

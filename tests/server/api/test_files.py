@@ -382,3 +382,31 @@ def test_names_in_headers_cannot_break_out() -> None:
     assert "\n" not in text
     assert text.count('"') == 2
     assert parse_range("bytes=0-0", 1) == (0, 1)
+
+
+def test_a_dataset_of_boxes_wants_a_detector(world: World) -> None:
+    (world.roots / "cells").mkdir()
+    made = world.client.post(f"{API}/datasets", json={"name": "cells", "path": "cells", "format": "coco"})
+    assert made.status_code == 201
+    report = {
+        "digest": "beefbeef", "task": "detection", "ignore_id": None, "findings": [],
+        "splits": [{"role": "train", "images": 20}, {"role": "val", "images": 9}],
+        "classes": [{"index": 0, "id": 1, "name": "cell"}, {"index": 1, "id": 2, "name": "plate"}],
+    }  # fmt: skip
+    with write_session(world.context.engine) as session:
+        datasets.apply_inspection(session, inspect_job=made.json()["inspect_job"], report=report, contact_sheet=None)
+    spec = {"dataset": "dataset:cells", "student": "retinanet-mobilenet_v2", "schedule": {"iterations": 5}}
+    post = lambda body: world.client.post(f"{API}/jobs", json=body)
+    ready = post(spec).json()
+    assert ready["spec"]["task"] == "detection"
+    assert ready["spec"]["dataset"]["format"] == "coco"
+    taught = post(
+        spec | {"teacher": {"arch": "retinanet-r50-fpn", "weights": "job:" + ready["name"]}, "distill": "acam"}
+    )
+    assert taught.status_code == 201, taught.text
+    assert taught.json()["spec"]["distill"][0]["at"] == ["p3", "p4", "p5", "p6", "p7"]
+    wrong = post(spec | {"student": "mobile_deeplabv3"}).json()
+    assert (wrong["code"], wrong["field"], wrong["hint"]) == ("task.differs", "dataset", "set task to detection")
+    level = post(spec | {"teacher": "job:" + ready["name"], "distill": {"method": "acam", "at": "logits"}}).json()
+    assert (level["code"], level["value"]) == ("distill.level", "logits")
+    assert "p7" in level["hint"]
