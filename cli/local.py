@@ -227,7 +227,9 @@ def _report(spec: JobSpec | InspectSpec, folder: Path, result: ResultEvent, outp
             if info.value is not None:
                 say(f"  value: {info.value}")
         say(f"failed ({result.reason}) at iteration {result.iteration}; log: {folder / 'log.txt'}")
-        return INVALID if result.reason == "spec_or_data" else FAILED
+        # A full disk is neither the spec's fault nor the data's, though there is no better word among the reasons.
+        ours = info is not None and info.code.startswith("disk.")
+        return INVALID if result.reason == "spec_or_data" and not ours else FAILED
     if shown:
         return SUCCEEDED
     if spec.kind == "inspect":

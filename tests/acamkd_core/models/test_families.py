@@ -70,6 +70,15 @@ def test_mobilenet_trunk_is_torchvisions_without_the_last_convolution(width: flo
     assert torch.equal(ours.eval()(images)["c5"], theirs.features[:18](images))
 
 
+def test_the_trunk_and_the_papers_classifier_are_the_papers_network() -> None:
+    """MobileNetV2 1.0: 3,504,872 weights and 300 M multiply-adds at 224 pixels (Sandler et al. 2018, table 4)."""
+    model = build({**SMALL, "width": 1.0, "output_stride": 32}, device="meta")
+    classifier = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000  # 1x1 convolution, its batch norm, scores
+    assert count_parameters(model.get_submodule("backbone")) + classifier == 3_504_872
+    macs = count_macs(Trunk(model), 224, 224) + 320 * 1280 * 7 * 7 + 1280 * 1000
+    assert macs / 1e6 == pytest.approx(300, rel=0.01)
+
+
 @pytest.mark.parametrize("fields", VARIANTS, ids=lambda f: "-".join(str(v) for v in f.values()))
 def test_levels_are_as_published(fields: dict[str, object]) -> None:
     model = build(fields, device="meta").train()
