@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from server.auth.service import KeyUse
 from server.jobs.stream import Broadcaster
 from server.queue import WakeUps
 from server.settings import Settings
@@ -24,6 +25,7 @@ class Context:
     blobs: Storage
     wakeups: WakeUps
     broadcaster: Broadcaster
+    key_use: KeyUse = field(default_factory=KeyUse)
 
 
 def wake_after_commit(session: Session) -> None:

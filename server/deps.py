@@ -37,7 +37,7 @@ def get_caller(request: Request, context: Annotated[Context, Depends(get_context
     It uses a short unit of its own: were it the request's unit, a write would hold the database's lock while the
     request still waits for a thread.
     """
-    return authenticate(context.engine, context.settings, request.headers.get("authorization"))
+    return authenticate(context.engine, context.settings, request.headers.get("authorization"), context.key_use)
 
 
 # scope="function": the unit ends before the answer is sent, so an answer never promises what a failed commit lost.

@@ -43,9 +43,10 @@ def conclude(child: Child, reporter: Reporter, intent: str | None, claim: Claim)
     """
     result, failure = reporter.result, reporter.uploads.failure
     if result is not None and result.status == "succeeded":
-        if failure is not None:
+        if failure is None:
+            return Ending("succeeded", lambda session: _succeed(session, claim, reporter))
+        if intent != "cancel":
             return _failed(claim, "bug", failure.info)
-        return Ending("succeeded", lambda session: _succeed(session, claim, reporter))
     if intent == "cancel":
         return _finished(claim, "cancelled", "user_cancel")
     if result is not None and result.error is not None and result.error.code in _INVOLUNTARY:

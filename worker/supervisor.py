@@ -103,6 +103,8 @@ class Supervisor:
         self.intent = self.intent or self._wanted(started)
         child.kill()  # helpers that outlived the child would still write into its folder
         settle(reporter, _SETTLE_SECONDS, hopeless=lambda: self.lease.lost or self.lease.cancel)
+        if self.lease.cancel:  # it may have come while files waited for their store
+            self.intent = "cancel"
         ending = conclude(child, reporter, self.intent, self.claim)
         self._write_ending(ending)
 

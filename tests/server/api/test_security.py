@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from acamkd_core.spec.errors import CoreError
 from server.app import require_a_key
@@ -120,6 +122,23 @@ def test_with_a_key_it_answers_and_a_revoked_key_does_not(locked: World) -> None
     assert locked.client.get(f"{API}/jobs", headers=other).status_code == 200
     assert locked.client.delete(f"{API}/keys/{made.json()['id']}", headers=headers).status_code == 200
     assert locked.client.get(f"{API}/jobs", headers=other).status_code == 401
+
+
+def test_a_key_opens_although_its_use_cannot_be_noted(locked: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody holds SQLite's write lock: one request of a key waits for it, the others do not even try."""
+    headers = {"Authorization": f"Bearer {locked.key()}"}
+    tried: list[str] = []
+
+    def note(session: Session, *, key_id: str) -> None:
+        tried.append(key_id)
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    monkeypatch.setattr("server.auth.repository.touch_key", note)
+    assert [locked.client.get(f"{API}/jobs", headers=headers).status_code for _ in range(3)] == [200] * 3
+    assert len(tried) == 1
+    monkeypatch.undo()
+    locked.context.key_use.__init__()  # type: ignore[misc]  # a minute later
+    assert locked.client.get(f"{API}/keys", headers=headers).json()["items"][0]["last_used_at"] is not None
 
 
 def test_a_wrong_key_is_refused_on_loopback_too(world: World) -> None:
