@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
 import threading
-import time
-from pathlib import Path
 from typing import IO
 
 import psutil
@@ -27,14 +23,13 @@ from server.jobs.repository import Claim, claim
 from server.queue import WakeUps
 from server.storage import Storage
 from server.workers import repository as workers
+from worker.folders import clear_the_dead, own_folder
 from worker.processes import end_orphans
 from worker.settings import WorkerSettings, device_sets
 from worker.slots import Slots
 from worker.supervisor import Supervisor, Surroundings
 
 log = structlog.get_logger("worker")
-_FOLDERS = 64
-_LOCK_TRIES = 10
 
 
 class WorkerService:
@@ -73,7 +68,7 @@ class WorkerService:
         folder, self._lock = own_folder(self.settings.workers_dir, self.settings.worker_name)
         attempts = folder / "attempts"
         attempts.mkdir(exist_ok=True)
-        for pid in [*end_orphans(attempts), *end_orphans_of_the_dead(self.settings.workers_dir)]:
+        for pid in [*end_orphans(attempts), *clear_the_dead(self.settings.workers_dir)]:
             log.warning("ended an orphan of an earlier worker", pid=pid)
         for leftover in attempts.iterdir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -173,49 +168,6 @@ class WorkerService:
         self._registered = True
         if self._around is not None:
             (self._around.attempts.parent / "heartbeat").touch()  # what a container's health check looks at
-
-
-def own_folder(parent: Path, name: str) -> tuple[Path, IO[str]]:
-    """A folder that this worker alone uses, as long as the returned file stays open.
-
-    A second worker of the same name on the same data folder takes the next one.
-
-    Raises:
-        CoreError: `worker.folders`, when all of them are taken.
-    """
-    base = re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "worker"
-    for number in range(1, _FOLDERS + 1):
-        folder = parent / (base if number == 1 else f"{base}-{number}")
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a", encoding="ascii")
-        if _locked(lock, tries=_LOCK_TRIES):
-            return folder, lock
-        lock.close()
-    raise CoreError("worker.folders", f"{_FOLDERS} workers named {base!r} already run on this data folder")
-
-
-def _locked(lock: IO[str], *, tries: int) -> bool:
-    """Takes a lock. A worker that starts looks into the folders of the dead for a moment: that is waited for."""
-    for attempt in range(tries):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if attempt + 1 < tries:
-                time.sleep(0.05)
-        else:
-            return True
-    return False
-
-
-def end_orphans_of_the_dead(parent: Path) -> list[int]:
-    """As `end_orphans`, for workers of other names on this data folder that nobody runs any more: a child that was
-    stopped when its worker was killed heard nothing of it."""
-    ended = []
-    for path in sorted(parent.glob("*/lock")):
-        with path.open("a", encoding="ascii") as lock:
-            if _locked(lock, tries=1):  # else its worker lives
-                ended += end_orphans(path.parent / "attempts")
-    return ended
 
 
 def versions() -> dict[str, str]:

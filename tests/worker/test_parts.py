@@ -18,8 +18,8 @@ from server.jobs.reaper import AwakeClock
 from tests.worker.bench import until
 from worker.child import Child, kernel_oom_kills
 from worker.environment import child_environment
+from worker.folders import clear_the_dead, own_folder
 from worker.processes import processes_of, record_child
-from worker.service import end_orphans_of_the_dead, own_folder
 from worker.settings import WorkerSettings, device_sets
 from worker.slots import _NUDGE_SECONDS, Slots
 from worker.tail import Tail
@@ -133,10 +133,16 @@ def test_an_orphan_is_ended_and_a_reused_pid_is_not(tmp_path: Path) -> None:
         record.write_text(record.read_text().replace(str(created), str(created - 1000)))
         lock = (tmp_path / "dead" / "lock").open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert end_orphans_of_the_dead(tmp_path) == [], "its worker lives"
+        assert clear_the_dead(tmp_path) == [], "its worker lives"
         lock.close()
-        assert end_orphans_of_the_dead(tmp_path) == [orphan.pid]
-        assert orphan.wait(5) == -signal.SIGKILL
+        assert clear_the_dead(tmp_path) == [orphan.pid]
+        assert orphan.wait(60) == -signal.SIGKILL
+        heartbeat = tmp_path / "dead" / "heartbeat"
+        for hours, left in ((0.5, 3), (2, 0)):  # what its attempts wrote goes once it has been silent for an hour
+            heartbeat.touch()
+            os.utime(heartbeat, (time.time() - hours * 3600,) * 2)
+            assert clear_the_dead(tmp_path) == []
+            assert len(list((tmp_path / "dead" / "attempts").iterdir())) == left
         assert innocent.poll() is None
     finally:
         for process in (orphan, innocent):
