@@ -20,6 +20,7 @@ from acamkd_core.spec.errors import CoreError
 
 MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 40
+MAX_DIGITS = 100
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(_[0-9]+)*(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -62,6 +63,8 @@ def _scalar(node: yaml.ScalarNode) -> Any:
             text,
         )
     if _INT.fullmatch(text):
+        if len(text) > MAX_DIGITS:  # reading a number takes time quadratic in its digits, and Python refuses at 4,300
+            raise _refuse("this number is too long", node.start_mark, value=text[:40])
         return int(text.replace("_", ""))
     if _DOUBTFUL_NUMBER.fullmatch(text):
         raise _refuse(

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from acamkd_core.spec.base import SpecModel
 from acamkd_core.spec.datasets import DatasetSpec
@@ -174,3 +176,44 @@ def test_short_forms_are_the_long_ones() -> None:
     assert parse_job(BASE | {"dataset": {"root": "x"}}) == parse_job(BASE | {"dataset": "x"})
     assert parse_job(BASE | {"distill": "acam"}) == parse_job(BASE | {"distill": [{"method": "acam"}]})
     assert parse_job(BASE | {"distill": "none"}) == parse_job(BASE | {"distill": None}) == parse_job(BASE)
+
+
+FULL = parse_job(
+    BASE | {
+        "distill": ["acam", "logit"], "exports": ["safetensors", "onnx"], "reference": {"source": "x"},
+        "student": {"arch": "mobile_deeplabv3", "weights": "a.pth"}, "task_loss": {"class_weights": [1.0, 2.0]},
+    }
+).model_dump(mode="json")  # fmt: skip
+ODD = st.sampled_from(
+    [None, True, "", " ", "off", "nan", 0, -1, 10**400, -(10**30), 1e308, math.inf, math.nan, [], {}, [[]], [None], {"": {}},
+     {"a": 1}, ["acam"], "job:", "x" * 5000, {"method": ["acam"]}, {"format": None}, {1: 2}]
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(child, (*path, key))
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+@given(st.sampled_from(list(places(FULL))), ODD)
+@settings(max_examples=600, deadline=None)
+def test_whatever_is_written_is_a_spec_or_a_list_of_mistakes(path: tuple[Any, ...], new: Any) -> None:
+    """Any value at any place: never another exception, and what is said can be sent as JSON."""
+    try:
+        found = parse_job(replaced(FULL, path, new))
+    except SpecInvalid as error:
+        for problem in error.problems:
+            assert problem.message
+            json.dumps(problem.model_dump(mode="json"), allow_nan=False)
+    else:
+        json.dumps(found.model_dump(mode="json"), allow_nan=False)
+        assert parse_job(found.model_dump(mode="json")) == found  # what is stored can be read again

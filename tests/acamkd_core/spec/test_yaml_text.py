@@ -67,6 +67,7 @@ def test_doubtful_scalars_are_refused_with_their_line(text: str) -> None:
         ("? [a]\n: 1", "a key must be a word"),
         ("a: " + "[" * 200 + "]" * 200, "nested deeper"),
         ("a: 'x\0'", "special characters"),
+        ("a: " + "9" * 5000, "line 1, column 4: this number is too long"),
     ],
 )
 def test_what_is_not_plain_is_refused(text: str, words: str) -> None:
