@@ -89,7 +89,7 @@ def parse_contract(text: str) -> Contract:
         )
     except ModelFileError:
         raise
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"the file's `{METADATA_KEY}` metadata is damaged: {error!r}") from None
     if contract.channel_order not in ("rgb", "bgr"):
         raise ModelFileError(f"unknown channel order {contract.channel_order!r}")

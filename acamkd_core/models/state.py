@@ -59,7 +59,8 @@ def _read_torch(path: Path) -> object:
         if "TorchScript" not in str(error):
             raise _damaged(path.name, error) from None
         reason = "it is a TorchScript program"
-    except (EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError, OSError) as error:
+    except Exception as error:
+        # Whatever its unpickler trips over in a damaged file, assertions and struct.error among it: the file is at fault.
         raise _damaged(path.name, error) from None
     culprit = next((line.strip() for line in reason.splitlines() if "nsupported" in line), reason.splitlines()[0])
     raise CoreError(

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from acamkd_core.exports import gate as gate_module
+from acamkd_core.exports.predict import ModelFileError, parse_contract
 from acamkd_core.exports.verify import GateReport, MaskValues, PredictionFile, verify
 from acamkd_core.spec.exports import Gate
 from tests.acamkd_core.exports.conftest import CLASSES, COLORS, SIZE, World
@@ -174,6 +175,54 @@ def test_the_gate_dies_with_its_parent(world: World, tmp_path: Path) -> None:
     process.stdin.close()
     assert process.wait(timeout=20) == 3
     process.stdout.close()
+
+
+GOOD: dict[str, Any] = {
+    "format_version": 1,
+    "input": {
+        "size": [8, 8],
+        "channel_order": "rgb",
+        "range": 1,
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "resize": "bilinear",
+    },
+    "classes": [{"name": "a", "color": [1, 2, 3]}, {"name": "b", "color": [4, 5, 6]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ((), []),
+        ((), None),
+        (("format_version",), 2),
+        (("input",), 3),
+        (("input", "size"), [1e999, 8]),
+        (("input", "size"), [8]),
+        (("input", "std"), [1, 0, 1]),
+        (("input", "std"), [1, float("nan"), 1]),
+        (("input", "mean"), [0, 0]),
+        (("input", "channel_order"), "grb"),
+        (("input", "resize"), "magic"),
+        (("classes",), []),
+        (("classes", 1, "name"), "a"),
+        (("classes", 0, "color"), [1, 2, 256]),
+        (("classes", 0, "color"), "red"),
+    ],
+)
+def test_metadata_that_no_reader_could_follow_is_refused(path: tuple[Any, ...], value: Any) -> None:
+    assert parse_contract(json.dumps(GOOD)).size == (8, 8)
+    data = json.loads(json.dumps(GOOD))
+    if path:
+        holder = data
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = value
+    else:
+        data = value
+    with pytest.raises(ModelFileError):
+        parse_contract(json.dumps(data))
 
 
 def test_iou_by_hand() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import random
 import struct
 import subprocess
 import sys
@@ -92,6 +93,30 @@ def test_damaged_files(tmp_path: Path, kind: str) -> None:
     with pytest.raises(CoreError) as error:
         load_weights(build(), file)
     assert code_of(error) == "weights.unreadable"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_flipped_bytes_are_an_error_of_the_file_whatever_torch_makes_of_them(tmp_path: Path) -> None:
+    rng, path = random.Random(3), tmp_path / "x"
+    state = dict(list(build().state_dict().items())[:12])
+    torch.save(state, tmp_path / "zip")
+    torch.save(state, tmp_path / "legacy", _use_new_zipfile_serialization=False)
+    safetensors.torch.save_file(state, tmp_path / "safe")
+    seeds = [(tmp_path / name).read_bytes() for name in ("zip", "legacy", "legacy", "safe")]
+    refused = 0
+    for _ in range(600):
+        data = bytearray(rng.choice(seeds))
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(min(len(data), 700))] = rng.randrange(256)
+        if rng.random() < 0.3:
+            del data[rng.randrange(2, len(data)) :]
+        path.write_bytes(bytes(data))
+        try:
+            read_native_header(path)
+            read_state(path)
+        except CoreError:  # anything else fails the test
+            refused += 1
+    assert refused > 300
 
 
 def test_missing_file_and_no_tensors(tmp_path: Path) -> None:
