@@ -62,8 +62,10 @@ class Transport:
             )
         self.url = url
         headers = {"User-Agent": f"acamkd/{acamkd_core.__version__}"}
-        if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
+        if api_key and (key := api_key.strip()):  # a file's last line break is no part of a key
+            if not (key.isascii() and key.isprintable()):
+                raise CoreError("client.api_key", "the API key holds characters that no key has", hint="ACAMKD_API_KEY")
+            headers["Authorization"] = f"Bearer {key}"
         self.http = httpx.Client(
             base_url=f"{url}/api/v1",
             headers=headers,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import pytest
 import typer
 import yaml
 
+from acamkd_core.client import Client
+from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.job import parse_job
 from acamkd_core.spec.yaml_text import load_yaml
 from cli.main import app, run_command
 from tests.acamkd_core.client.seed import Attempt
 from tests.cli.running import TINY, RunningServer, clean_environment
+from tests.worker.bench import until
 
 
 @pytest.fixture
@@ -154,6 +158,28 @@ def test_download_and_watch_of_a_finished_job(
     assert "NOT verified" in shown.err
     assert (tmp_path / "out" / "bundle.zip").read_bytes() == (tmp_path / "bundle.zip").read_bytes()
     assert run_command(["logs", "done"]) == 0
+
+
+@pytest.mark.parametrize(("state", "reason", "code"), [("succeeded", "done", 0), ("failed", "non_finite_loss", 1)])
+def test_submit_and_watch_is_one_document_and_a_code(
+    connected: RunningServer, job_file: Path, capsys: pytest.CaptureFixture[str], state: str, reason: str, code: int
+) -> None:
+    name = f"watched-{state}"
+
+    def work() -> None:
+        with Client(connected.url) as client:
+            until(lambda: bool(client.jobs.list(q=name)), 60)
+        error = ErrorInfo(code="train.non_finite", message="the loss is nan", hint="a smaller lr")
+        Attempt(connected.data).end(state, reason, error if code else None)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert run_command(["submit", str(job_file), "--set", f"name={name}", "--watch", "-o", "json"]) == code
+    worker.join(60)
+    shown = capsys.readouterr()
+    ended = json.loads(shown.out)
+    assert (ended["name"], ended["state"], ended["reason"]) == (name, state, reason)
+    assert ("error: the loss is nan  (a smaller lr)" in shown.err) == bool(code)
 
 
 def test_keys_open_a_server_that_asks_for_them(

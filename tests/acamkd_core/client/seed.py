@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from acamkd_core.spec.errors import ErrorInfo
 from server.artifacts import repository as artifacts
 from server.db.session import make_engine, write_session
 from server.jobs.repository import Claim, Report, write_report
@@ -38,6 +39,11 @@ class Attempt:
             )  # fmt: skip
 
     def succeed(self) -> None:
+        self.end("succeeded", "done")
+
+    def end(self, state: str, reason: str, error: ErrorInfo | None = None) -> None:
         with write_session(self.engine) as session:
-            finish(session, job_id=self.claim.job_id, attempt=self.claim.attempt, state="succeeded", reason="done")
+            finish(
+                session, job_id=self.claim.job_id, attempt=self.claim.attempt, state=state, reason=reason, error=error
+            )
         self.engine.dispose()

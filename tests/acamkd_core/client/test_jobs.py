@@ -117,6 +117,16 @@ def test_series_are_what_the_run_reported(client: Client, server: RunningServer)
     assert (job.state, job.results["val/miou"], seen[-1]) == ("succeeded", 41.5, ("succeeded", 49))
 
 
+def test_a_key_is_taken_as_files_hold_it_and_never_shown(server: RunningServer) -> None:
+    with pytest.raises(CoreError) as refused:
+        Client(server.url, "acamkd_secret\nX-Evil: 1")
+    assert refused.value.code == "client.api_key"
+    assert "secret" not in str(refused.value)
+    with Client(server.url, " acamkd_secret\n") as client, pytest.raises(ApiError) as unknown:
+        client.jobs.list()
+    assert unknown.value.status == 401
+
+
 def test_pandas_is_asked_for_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)  # as if it were not installed
     with pytest.raises(CoreError, match="pandas, which is not installed") as missing:
