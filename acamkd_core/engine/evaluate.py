@@ -142,6 +142,8 @@ def _mask_panels(
     draw: Callable[[np.ndarray], np.ndarray],
 ) -> list[PanelEvent]:
     events = []
+    # Numbered through levels and methods: (evaluation, image, kind, number) is a picture's place on the page.
+    numbers: dict[str, int] = {}
     for method in methods:
         for level, masks in method.masks(context).items():
             pictures: list[tuple[str, int, np.ndarray]] = []
@@ -155,12 +157,13 @@ def _mask_panels(
                 path = f"panels/{iteration:08d}-{image}-{method.name}-{level}-{kind}-{number}.png"
                 _save(draw(values), folder / path)
                 caption = f"{level} mask {number + 1}" if kind == "mask_spatial" else f"{level} channel masks"
+                index = numbers[kind] = numbers.get(kind, -1) + 1
                 events.append(
                     PanelEvent(
                         iteration=iteration,
                         image=image,
                         kind=kind,
-                        index=number,
+                        index=index,
                         path=path,
                         caption=caption,
                         stats=picture_stats(values),

@@ -100,7 +100,7 @@ class PanelEvent(Event):
     iteration: int
     image: int = Field(description="Index in the validation split.")
     kind: Literal["image", "truth", "prediction", "teacher", "error", "mask_spatial", "mask_channel"]
-    index: int = Field(default=0, description="Number of the mask within its set.")
+    index: int = Field(default=0, description="Number among the pictures of its kind and image.")
     path: str
     caption: str = ""
     stats: dict[str, float] = Field(default_factory=dict, description="Mean, deviation, minimum, maximum of a mask.")

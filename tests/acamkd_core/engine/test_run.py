@@ -263,6 +263,8 @@ def test_masks_are_counted_level_by_level_when_left_to_us(world: World, tmp_path
         assert kinds(events, "resolved")[0].spec["distill"][0]["masks"] == resolved
         shown = [p.caption.split()[0] for p in kinds(events, "panel") if p.kind == "mask_spatial"]
         assert {level: shown.count(level) for level in at} == {level: 11 if level == "logits" else 6 for level in at}
+        places = [(p.iteration, p.image, p.kind, p.index) for p in kinds(events, "panel")]
+        assert len(set(places)) == len(places)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
