@@ -31,10 +31,14 @@ Visit = Callable[..., Visitor]
 def test_every_page_opens_in_both_themes_without_a_barrier(visit: Visit, axe: str, dark: bool) -> None:
     visitor = visit(dark=dark)
     found: dict[str, str] = {}  # one page for each barrier is enough to find it
+    wide: dict[str, int] = {}
     for path, heading in PAGES.items():
         page = visitor.see(path, heading)
         scheme = page.evaluate("document.documentElement.dataset.mantineColorScheme")
         assert scheme == ("dark" if dark else "light")
+        overflow = "[...document.querySelectorAll('.scroll')].map((e) => e.scrollWidth - e.clientWidth)"
+        if any(beyond > 1 for beyond in page.evaluate(overflow)):
+            wide[path] = max(page.evaluate(overflow))
         # by the debugger, because the page's own policy allows no foreign script
         page.evaluate(axe)
         violations = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then((all) => all.violations)")
@@ -43,6 +47,7 @@ def test_every_page_opens_in_both_themes_without_a_barrier(visit: Visit, axe: st
                 for node in item["nodes"]:
                     found.setdefault(f"{item['id']} at {node['target'][0]}", f"{path}: {node['failureSummary']}")
     assert found == {}
+    assert wide == {}, "a table that has to be scrolled sideways at 1440 pixels"
 
 
 def test_no_page_scrolls_sideways_on_a_phone(visit: Visit) -> None:

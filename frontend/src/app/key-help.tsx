@@ -1,13 +1,13 @@
 import { Modal } from '@mantine/core';
 
 const KEYS: [string, [string, string][]][] = [
-  ['Everywhere', [['Ctrl K', 'go to a page or a run'], ['n', 'new run'], ['?', 'this list']]],
+  ['Everywhere', [['Ctrl K', 'go to a page or a run'], ['n', 'new run'], ['y', 'copy the address of this view'], ['?', 'this list']]],
   ['Runs', [['/', 'filter'], ['j k', 'down, up'], ['x', 'select'], ['Enter', 'open'], ['c', 'compare the selected']]],
   [
     'A run',
     [
       ['[ ]', 'evaluation before, after'], ['Space', 'play the masks'], ['Escape', 'back to live'],
-      ['s', 'raw or averaged losses'], ['l', 'log'], ['.', 'actions'], ['c', 'compare'], ['y', 'copy the address'],
+      ['s', 'raw or averaged losses'], ['l', 'log'], ['.', 'actions'], ['c', 'compare'],
     ],
   ],
 ];

@@ -1,4 +1,5 @@
 import { ActionIcon, Tooltip, useComputedColorScheme, useMantineColorScheme } from '@mantine/core';
+import { notifications } from '@mantine/notifications';
 import { Link, Outlet, useNavigate } from '@tanstack/react-router';
 import {
   IconBooks, IconBox, IconColumns3, IconMoon, IconPhoto, IconPlayerPlay, IconPlus, IconServer, IconSun,
@@ -18,10 +19,16 @@ export const PLACES = [
   { to: '/compare', label: 'Compare', icon: IconColumns3 },
 ] as const;
 
+/** The URL is the view, on every page. */
+async function copyAddress(): Promise<void> {
+  await navigator.clipboard.writeText(location.href);
+  notifications.show({ message: 'Address of this view copied', autoClose: 1500 });
+}
+
 export function Shell() {
   const [help, setHelp] = useState(false);
   const navigate = useNavigate();
-  useKeys({ '?': () => setHelp(true), n: () => void navigate({ to: '/new' }) });
+  useKeys({ '?': () => setHelp(true), n: () => void navigate({ to: '/new' }), y: () => void copyAddress() });
   return (
     <div className="shell">
       <nav className="rail" aria-label="Main">

@@ -120,6 +120,12 @@ def events_of_kinds(session: Session, *, job_id: str, kinds: Collection[str], li
     return list(session.scalars(query))[::-1]
 
 
+def first_of_kind(session: Session, *, job_id: str, kind: str) -> JobEvent | None:
+    """The oldest event of a kind."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.kind == kind).order_by(JobEvent.seq).limit(1)
+    return session.scalars(query).one_or_none()
+
+
 def logs_after(
     session: Session, *, job_id: str, after: int = 0, limit: int = 1000, tail: int | None = None
 ) -> list[JobLog]:

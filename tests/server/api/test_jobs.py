@@ -333,3 +333,18 @@ def test_a_reader_cannot_write(world: World) -> None:
         job.notes = "written"
         with pytest.raises(OperationalError):
             session.flush()
+
+
+def test_a_very_long_run_keeps_its_teachers_scores_and_its_newest_evaluations(world: World) -> None:
+    name = "long"
+    assert world.client.post(JOBS, json={**SPEC, "name": name}).status_code == 201
+    said = [{"role": "teacher", "iteration": 0}, *({"role": "student", "iteration": 10 * n} for n in range(1, 601))]
+    with write_session(world.context.engine) as session:
+        job = repository.lock(session, project_id=DEFAULT_PROJECT, ref=name)
+        assert job is not None
+        for data in said:
+            repository.record_event(session, job, "evaluation", data)
+    shown = world.client.get(f"{JOBS}/{name}").json()["evaluations"]
+    assert len(shown) == 500
+    assert (shown[0], shown[1], shown[-1]) == (said[0], said[-499], said[-1])
+    assert world.client.get(f"{JOBS}/{name}").json()["task"] == "semantic_segmentation"

@@ -1,6 +1,30 @@
 import { Select } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
+import { controlRun } from '@/api/control';
 import { jobsQuery } from '@/api/jobs';
+import { Empty } from '@/components/command';
+
+/** The page before a choice: the newest distilled runs, each against the student alone, one click away. */
+export function NothingPicked({ onPick }: { onPick: (names: string[]) => void }) {
+  const jobs = useQuery(jobsQuery()).data?.items ?? [];
+  const pairs = jobs
+    .filter((job) => job.state === 'succeeded')
+    .flatMap((job) => {
+      const alone = controlRun(job, jobs);
+      return alone ? [[alone.name, job.name]] : [];
+    })
+    .slice(0, 3);
+  const [alone, distilled] = pairs[0] ?? ['A', 'B'];
+  return (
+    <Empty title="Pick runs to compare: the first is the baseline" command={`acamkd diff ${alone} ${distilled}`}>
+      {pairs.map((pair) => (
+        <button key={pair.join()} type="button" className="link text" onClick={() => onPick(pair)}>
+          {pair.join(' and ')}
+        </button>
+      ))}
+    </Empty>
+  );
+}
 
 export function AddRun({ picked, onAdd }: { picked: string[]; onAdd: (name: string) => void }) {
   const jobs = useQuery(jobsQuery());

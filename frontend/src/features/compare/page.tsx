@@ -5,14 +5,13 @@ import { IconAlertTriangle, IconPin, IconX } from '@tabler/icons-react';
 import { useState } from 'react';
 import { compareQuery } from '@/api/jobs';
 import { useFeed } from '@/api/use-feed';
-import { Empty } from '@/components/command';
 import { FeedNote } from '@/components/feed-note';
 import { Problem } from '@/components/problem';
 import { StateBadge } from '@/components/state-badge';
 import { runColor } from '@/lib/colors';
 import { SharedCursor, SharedViewContext, type SharedView } from '@/lib/shared-view';
 import { formatZoom, names, parseZoom, type CompareSearch, type XAxis } from '@/lib/url';
-import { AddRun } from './add-run';
+import { AddRun, NothingPicked } from './add-run';
 import { CompareChart } from './chart';
 import { CompareImages } from './images';
 import { Differing, PerClass, Results } from './tables';
@@ -83,7 +82,7 @@ export function ComparePage() {
         <AddRun picked={picked} onAdd={(name) => setJobs([...picked, name])} />
         <FeedNote status={picked.length ? feed.status : 'open'} />
       </div>
-      {!picked.length && <Empty title="Pick runs to compare: the first is the baseline" command="acamkd diff A B" />}
+      {!picked.length && <NothingPicked onPick={setJobs} />}
       {compared.error && <Problem error={compared.error} onRetry={() => void compared.refetch()} />}
       {picked.length > 0 && compared.isPending && !compared.error && <div className="skeleton" style={{ height: 400 }} />}
       {answer && picked.length > 0 && (

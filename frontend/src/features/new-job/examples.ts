@@ -1,3 +1,6 @@
+import type { JobSummary } from '@/api/types';
+import { primaryMetric } from '@/lib/metric';
+
 /** Specs to start from. They are submitted as they stand; the missions' need the data and weights that they name. */
 export interface Example {
   id: string;
@@ -5,14 +8,16 @@ export interface Example {
   text: string;
 }
 
-const scenes = `dataset: scenes            # procedural street scenes, made on the spot
+const scenes = `# procedural street scenes, made on the spot
+dataset: scenes
 `;
 
 export const EXAMPLES: Example[] = [
   {
     id: 'scenes-teacher',
     label: 'Scenes: a teacher',
-    text: `${scenes}student: {arch: {family: deeplabv3, backbone: resnet18}}   # no teacher: trained alone
+    text: `${scenes}# no teacher: it is trained alone, and may teach others
+student: {arch: {family: deeplabv3, backbone: resnet18}}
 schedule: {epochs: 10}
 seed: 0
 `,
@@ -20,8 +25,10 @@ seed: 0
   {
     id: 'scenes-acam',
     label: 'Scenes: distil it',
-    text: `${scenes}teacher: job:NAME           # a finished run, or model:name@alias
-student: {arch: {family: deeplabv3, backbone: mobilenet_v2, width: 0.35, aspp_channels: 64}}
+    text: `${scenes}# a finished run, or model:name@alias
+teacher: job:NAME
+student:
+  arch: {family: deeplabv3, backbone: mobilenet_v2, width: 0.35, aspp_channels: 64}
 distill: acam
 schedule: {epochs: 10}
 seed: 0
@@ -53,6 +60,21 @@ reference: {miou: 76.21, source: "arXiv 2503.06307", status: not_reproduced}
   },
 ];
 
-/** The newest finished run without a teacher makes the second example work as it stands. */
-export const fillTeacher = (text: string, teacher: string | undefined): string =>
+/** A teacher makes the second example work as it stands. */
+const fillTeacher = (text: string, teacher: string | undefined): string =>
   teacher ? text.replace('job:NAME', `job:${teacher}`) : text;
+
+/** The finished run that does best on scenes: a teacher for the example. */
+export const bestTeacher = (jobs: readonly JobSummary[]): string | undefined =>
+  jobs
+    .filter((job) => job.kind === 'distill' && job.state === 'succeeded' && /^scenes(@|$)/.test(job.dataset ?? ''))
+    .sort((a, b) => scoreOf(b) - scoreOf(a) || b.created_at.localeCompare(a.created_at))[0]?.name;
+
+const scoreOf = (job: JobSummary): number => job.metrics[`best/${primaryMetric(job.task).key}`] ?? 0;
+
+/** An example, ready to submit. Without one named: to distil, once there is a teacher; to train one, before that. */
+export function exampleText(id: string | undefined, jobs: readonly JobSummary[]): string {
+  const teacher = bestTeacher(jobs);
+  const wanted = id ?? (teacher ? 'scenes-acam' : 'scenes-teacher');
+  return fillTeacher((EXAMPLES.find((example) => example.id === wanted) ?? EXAMPLES[0]!).text, teacher);
+}

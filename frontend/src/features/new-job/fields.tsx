@@ -143,7 +143,7 @@ export function TermsField(props: FieldProps) {
         );
       })}
       {props.formData === undefined && (
-        <span className="muted small">{standsFor(context(props), id(props), undefined) || (name === 'exports' ? 'default: safetensors, onnx' : 'none')}</span>
+        <span className="muted small">{standsFor(context(props), id(props), undefined).replace(/^\[\]$/, 'none') || (name === 'exports' ? 'default: safetensors, onnx' : 'none')}</span>
       )}
       {errors?.__errors?.map((text) => <span key={text} className="bad small">{text}</span>)}
       <Menu position="bottom-start">

@@ -1,5 +1,6 @@
 import { useQuery } from '@tanstack/react-query';
 import { useMemo } from 'react';
+import { controlRun } from '@/api/control';
 import { jobQuery, jobsQuery, metricsQuery } from '@/api/jobs';
 import { Chart, type ChartLine } from '@/components/chart';
 import type { Mark } from '@/components/chart-marks';
@@ -8,7 +9,7 @@ import { compact, count, duration, points } from '@/lib/format';
 import { primaryMetric } from '@/lib/metric';
 import { align, movingAverage, nonFinite, stack, type Line } from '@/lib/series';
 import { METRIC_NAMES } from './metric-names';
-import { controlRun, nextEvaluation, studentEvaluations, teacherEvaluation } from './model';
+import { nextEvaluation, studentEvaluations, teacherEvaluation } from './model';
 import { useRun } from './run-context';
 import { useEvery, useLength } from './use-every';
 
@@ -51,10 +52,13 @@ export function ScoreChart({ height }: { height: number }) {
   const { key, label } = primaryMetric(job.task);
   const teacher = teacherEvaluation(job)?.metrics[key] ?? job.metrics[`teacher/${key}`];
   const control = useControl();
+  const series = useQuery(metricsQuery(ref, METRIC_NAMES)).data?.series.find((line) => line.name === `val/${key}`);
   const { x, ys, lines } = useMemo(() => {
     const alone = (control?.evaluations ?? []).filter((item) => item.iteration <= range[1]);
-    const x = [...new Set([0, ...[...evaluations, ...alone].map((item) => item.iteration), range[1]])].sort((a, b) => a - b);
-    const scores = new Map(evaluations.map((item) => [item.iteration, item.metrics[key] ?? null]));
+    // The series reaches back to the start of a run of any length; the evaluations are there a moment sooner.
+    const scores = new Map((series?.x ?? []).map((at, index) => [at, series?.y[index] ?? null]));
+    for (const item of evaluations) scores.set(item.iteration, item.metrics[key] ?? null);
+    const x = [...new Set([0, ...scores.keys(), ...alone.map((item) => item.iteration), range[1]])].sort((a, b) => a - b);
     const lines: ChartLine[] = [
       { label: 'student', color: job.methods.length ? runColor(job.methods) : ALONE, width: 2, points: true },
     ];
@@ -69,7 +73,7 @@ export function ScoreChart({ height }: { height: number }) {
       ys.push(x.map((value) => controls.get(value)));
     }
     return { x, ys, lines };
-  }, [evaluations, range[1], teacher, control, key, job.methods, job.teacher]); // eslint-disable-line react-hooks/exhaustive-deps
+  }, [evaluations, series, range[1], teacher, control, key, job.methods, job.teacher]); // eslint-disable-line react-hooks/exhaustive-deps
   const next = nextEvaluation(every, job);
   const waits = ['running', 'queued', 'waiting', 'paused'].includes(job.state);
   return (

@@ -1,2 +1,4 @@
 /** What the run page draws, in one query, so that the live tail is one small request. */
-export const METRIC_NAMES = 'loss/*,lr,kd/*,mask/*/effective_rank,mask/*/collapsed';
+import { primaryNames } from '@/lib/metric';
+
+export const METRIC_NAMES = `${primaryNames('val')},loss/*,lr,kd/*,mask/*/effective_rank,mask/*/collapsed`;

@@ -1,5 +1,5 @@
 /** What the run page derives from its read models: pure functions. */
-import type { AlarmPayload, EvaluationPayload, JobDetail, JobSummary, ProfilePayload } from '@/api/types';
+import type { AlarmPayload, EvaluationPayload, JobDetail, ProfilePayload } from '@/api/types';
 
 /** Evaluations of the student on val, one an iteration: after a rewind the later one counts. */
 export function studentEvaluations(job: JobDetail): EvaluationPayload[] {
@@ -14,28 +14,6 @@ export const teacherEvaluation = (job: JobDetail): EvaluationPayload | undefined
   ((job.evaluations ?? []) as unknown as EvaluationPayload[]).findLast(
     (item) => item.role === 'teacher' && item.split === 'val',
   );
-
-/** `camvid@3f9c1e` and `camvid` may be one: a job learns its data's version when it starts. */
-const sameData = (a: string | null | undefined, b: string | null | undefined): boolean =>
-  a === b || (a != null && b != null && (!a.includes('@') || !b.includes('@')) && a.split('@')[0] === b.split('@')[0]);
-
-/** The run to hold a distilled one against: the newest finished student alone with the same student, data and number
- * of iterations, of the same seed where there is one. */
-export function controlRun(job: JobSummary, jobs: readonly JobSummary[]): JobSummary | undefined {
-  if (!job.methods.length) return undefined;
-  const alone = jobs
-    .filter(
-      (item) =>
-        item.kind === 'distill' &&
-        item.state === 'succeeded' &&
-        !item.methods.length &&
-        item.student === job.student &&
-        sameData(item.dataset, job.dataset) &&
-        (!job.progress.iterations || item.progress.iterations === job.progress.iterations),
-    )
-    .sort((a, b) => b.created_at.localeCompare(a.created_at));
-  return alone.find((item) => item.seed === job.seed) ?? alone[0];
-}
 
 export const profileOf = (job: JobDetail, role: 'teacher' | 'student'): ProfilePayload | undefined =>
   (job.profile as Record<string, ProfilePayload> | undefined)?.[role];

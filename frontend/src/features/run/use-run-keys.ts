@@ -1,4 +1,3 @@
-import { notifications } from '@mantine/notifications';
 import { useNavigate } from '@tanstack/react-router';
 import { useKeys } from '@/lib/use-keys';
 import type { RunView } from './run-context';
@@ -10,10 +9,6 @@ export function useRunKeys(
   set: RunView['set'],
 ): void {
   const navigate = useNavigate();
-  const copyAddress = async () => {
-    await navigator.clipboard.writeText(location.href);
-    notifications.show({ message: 'Address of this view copied', autoClose: 1500 });
-  };
   useKeys({
     '[': () => playback.move(-1),
     ']': () => playback.move(1),
@@ -21,7 +16,6 @@ export function useRunKeys(
     Escape: playback.follow,
     s: () => set((before) => ({ s: before.s ? undefined : 'raw' })),
     l: () => set((before) => ({ tab: before.tab === 'logs' ? undefined : 'logs' })),
-    y: () => void copyAddress(),
     c: () => void navigate({ to: '/compare', search: { jobs: name } }),
     '.': () => document.querySelector<HTMLButtonElement>('[data-actions]')?.click(),
   });

@@ -32,7 +32,7 @@ export function RunsTable({ rows, at, selected, onToggle, heard }: Props) {
             <th className="num">{sharedLabel(rows.map((job) => job.task))}</th>
             <th className="num only-wide">Best</th>
             <th className="num only-wide">Teacher</th>
-            <th className="only-wide">Pair</th>
+            <th className="only-wide" style={{ minWidth: 112 }}>Pair</th>
             <th className="only-wide">Data</th>
             <th className="num only-wide">Seed</th>
             <th className="num only-wide">Created</th>
