@@ -35,7 +35,9 @@ export function CheckPanel({ check, readable }: { check: Check; readable: boolea
       )}
       {answer && problems.length === 0 && (
         <>
-          <pre className="mono summary">{answer.summary.join('\n')}</pre>
+          <div className="mono summary">
+            {answer.summary.map((line) => <span key={line}>{line}</span>)}
+          </div>
           <ul className="findings">
             {findings.map(({ severity, info }, index) => (
               <li key={index}>
