@@ -28,6 +28,12 @@ DataOrEnvironment = Annotated[
 def up(
     data: DataOption = DEFAULT_DATA,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the dashboard and the API.")] = 8080,
+    datasets: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--datasets", metavar="DIR", help="Folder that jobs may read, beside ACAMKD_DATASET_ROOTS; may be repeated."
+        ),
+    ] = None,
     output: Output = Format.table,
 ) -> int:
     """Run the whole platform on this machine: broker, server with dashboard, one worker. Ctrl-C stops all of it.
@@ -38,7 +44,21 @@ def up(
     from cli.up import up as start
 
     require_free_folder(data)
+    _add_roots(datasets or [])
     return start(data, port, output=output)
+
+
+def _add_roots(folders: list[Path]) -> None:
+    """What is read from the environment by server and worker alike."""
+    from acamkd_core.spec.errors import CoreError
+
+    roots = [part for part in os.environ.get("ACAMKD_DATASET_ROOTS", "").split(",") if part.strip()]
+    for folder in folders:
+        path = folder.expanduser().resolve()
+        if not path.is_dir() or "," in str(path):
+            raise CoreError("up.datasets", "not a folder (or one with a comma in its name)", value=str(folder))
+        roots.append(str(path))
+    os.environ["ACAMKD_DATASET_ROOTS"] = ",".join(roots)
 
 
 def down(data: DataOption = DEFAULT_DATA, output: Output = Format.table) -> int:

@@ -17,7 +17,8 @@ def inside_roots(path: str, settings: Settings, *, field: str, kind: str = "path
         CoreError: `path.outside_roots` or `path.missing`, with the field.
     """
     hint = "configured folders: " + (
-        ", ".join(str(root) for root in settings.roots[1:]) or "none (ACAMKD_DATASET_ROOTS)"
+        ", ".join(str(root) for root in settings.roots[1:])
+        or "none (acamkd up --datasets DIR, or ACAMKD_DATASET_ROOTS)"
     )
     if "\0" in path or not path.strip():
         raise CoreError("path.invalid", "not a path", field=field, value=path.replace("\0", "?"))

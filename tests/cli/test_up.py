@@ -23,18 +23,19 @@ from cli.valkey import valkey_part
 from tests.worker.bench import FAST, until
 
 pytestmark = pytest.mark.serial
+MAIN = [sys.executable, "-m", "cli.main"]
 _CODE = "import sys, pathlib, cli.up as up; sys.exit(getattr(up, sys.argv[1])(pathlib.Path(sys.argv[2]), *map(int, sys.argv[3:])))"
 
 
 class Running:
     """One `up` process and what it printed."""
 
-    def __init__(self, data: Path, port: int) -> None:
+    def __init__(self, data: Path, port: int, *options: str) -> None:
         self.data, self.output = data, data.parent / "up.out"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ACAMKD_")}
         environment |= {f"ACAMKD_{name}": value for name, value in FAST.items()} | {"ACAMKD_DEVICES": "cpu"}
         with self.output.open("wb") as out:
-            command = [sys.executable, "-c", _CODE, "up", str(data), str(port)]
+            command = [*MAIN, "up", "--data", str(data), "--port", str(port), *options]
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
 
     def text(self) -> str:
@@ -65,7 +66,8 @@ def test_up_serves_restarts_and_stops(tmp_path: Path, started: list[Running]) ->
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        up = Running(tmp_path / "data", port)
+        (tmp_path / "streets").mkdir()
+        up = Running(tmp_path / "data", port, "--datasets", str(tmp_path / "streets"))
         started.append(up)
         address = up.address()
     assert f"port {port} is taken" in up.text()
@@ -73,14 +75,18 @@ def test_up_serves_restarts_and_stops(tmp_path: Path, started: list[Running]) ->
     until(lambda: len(httpx.get(f"{address}/api/v1/workers", trust_env=False).text) > 2, 120)
     parts = up.parts()
     assert set(parts) == {"up", "valkey", "server", "worker"}
+    made = httpx.post(
+        f"{address}/api/v1/datasets", json={"name": "streets", "path": str(tmp_path / "streets")}, trust_env=False
+    )
+    assert made.status_code == 201, made.text
+    assert made.json()["root"] == str(tmp_path / "streets")
     # a second one in the same folder says where the first is
     again = subprocess.run(
         [sys.executable, "-c", _CODE, "up", str(up.data)], capture_output=True, text=True, timeout=60
     )
     assert (again.returncode, address in again.stdout) == (0, True)
-    main = [sys.executable, "-m", "cli.main"]
     told = subprocess.run(
-        [*main, "up", "--data", str(up.data), "-o", "json"], capture_output=True, text=True, timeout=60
+        [*MAIN, "up", "--data", str(up.data), "-o", "json"], capture_output=True, text=True, timeout=60
     )
     document = {"address": address, "data": str(up.data), "pid": up.process.pid, "started": False}
     assert json.loads(told.stdout) == document

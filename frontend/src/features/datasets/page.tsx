@@ -45,7 +45,7 @@ function List() {
             A folder must lie under a root that the server was started with. The built-in{' '}
             <code className="mono">dataset: scenes</code> needs none.
           </span>
-          <Command text="ACAMKD_DATASET_ROOTS=/path/to/datasets acamkd up" />
+          <Command text="acamkd up --datasets /path/to/datasets" />
           <Command text="acamkd datasets inspect /path/to/datasets/camvid" />
         </Empty>
       )}
