@@ -171,6 +171,18 @@ def test_paths_stay_inside_the_roots(tmp_path: Path) -> None:
         open_dataset(spec, roots=roots)
 
 
+@pytest.mark.parametrize("field", ["image_folder", "mask_folder"])
+@pytest.mark.parametrize("absolute", [True, False])
+def test_folder_names_do_not_lead_out_of_the_roots(tmp_path: Path, field: str, absolute: bool) -> None:
+    write_folder(tmp_path / "allowed/toy")
+    outside = write_folder(tmp_path / "secret") / ("images" if field == "image_folder" else "masks")
+    name = str(outside) if absolute else f"../../secret/{outside.name}"
+    spec = MaskFolderDataset.model_validate({"format": "mask_folder", "root": "toy", field: name})
+    with pytest.raises(CoreError) as caught:
+        open_dataset(spec, roots=[tmp_path / "allowed"])
+    assert caught.value.code == "dataset.outside_roots"
+
+
 @pytest.mark.parametrize("where", ["images/train/00.png", "masks/train/00.png", "classes.json", "images/val"])
 def test_links_out_of_the_roots_are_refused(tmp_path: Path, where: str) -> None:
     inside = write_folder(tmp_path / "allowed/toy")
