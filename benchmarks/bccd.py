@@ -20,7 +20,7 @@ from benchmarks.study import Study, Trial
 from benchmarks.tables import tuned_score
 
 EPOCHS, HALF, SEEDS = 60, 30, (0, 1, 2)
-RATES = (0.005, 0.01, 0.02)
+RATES = (0.001, 0.002, 0.004)
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]
 # Sums over positions (MGD, FGD) are tried from the paper's weight up: our maps have a fourteenth of its positions.
 WEIGHTS: dict[str, tuple[float, float, float]] = {
@@ -42,7 +42,8 @@ def base(folder: str, epochs: int, rate: float) -> dict[str, Any]:
     return {
         "dataset": folder,
         "augment": {"size": [240, 320], "scale": [0.8, 1.25], "flip": 0.5, "colour": 0.1},
-        "optimizer": {"name": "sgd", "lr": rate, "weight_decay": 1e-4},
+        # The papers' SGD (0.01) needs their length: after 30 iterations the teacher's class loss was 1.11, with AdamW 0.5.
+        "optimizer": {"name": "adamw", "lr": rate, "weight_decay": 1e-4},
         "schedule": {"epochs": epochs, "policy": "poly", "power": 0.9, "warmup_iterations": 50},
         "batch": {"global_size": 8},
         "train": {"grad_clip": 10},
@@ -54,7 +55,7 @@ def base(folder: str, epochs: int, rate: float) -> dict[str, Any]:
 
 def teacher_trial(folder: str, backbone: str, epochs: int = EPOCHS) -> Trial:
     """RetinaNet-MobileNetV2 1.0 from ImageNet weights."""
-    spec = {**base(folder, epochs, 0.01), "student": {"arch": TEACHER, "backbone_weights": backbone}}
+    spec = {**base(folder, epochs, 0.002), "student": {"arch": TEACHER, "backbone_weights": backbone}}
     return Trial("bccd-teacher", "teacher", "teacher", 0, spec)
 
 

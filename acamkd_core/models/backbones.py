@@ -107,6 +107,28 @@ class MobileNetV2(Backbone):
             value = block(value)
         return value
 
+    @property
+    def expanded_channels(self) -> int:
+        """Channels of block 14 after its expansion."""
+        expand = next(m for m in self.features[self._ENDS[2] + 1].modules() if isinstance(m, nn.Conv2d))
+        return expand.out_channels
+
+    def with_expansion(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The levels, and what SSDLite looks at first: block 14 after its expansion, before its stride."""
+        out: dict[str, Tensor] = {}
+        x = expanded = images
+        for index, block in enumerate(self.features):
+            if index == self._ENDS[2] + 1:
+                expand, *rest = block.get_submodule("conv").children()
+                expanded = x = expand(x)
+                for step in rest:
+                    x = step(x)
+            else:
+                x = block(x)
+            if index in self._ENDS:
+                out[_LEVELS[self._ENDS.index(index)]] = x
+        return out, expanded
+
     def stages(self) -> list[nn.Module]:
         starts = (0, *(end + 1 for end in self._ENDS[:-1]))
         return [self.features[start : end + 1] for start, end in zip(starts, self._ENDS, strict=True)]

@@ -70,6 +70,8 @@ def arch_summary(arch: Any) -> str:
     """One short line for lists: `deeplabv3 · mobilenet_v2 x0.35 · OS 16`."""
     backbone = getattr(arch, "backbone", "mobilenet_v2")
     width = f" x{arch.width:g}" if backbone == "mobilenet_v2" else ""
+    if arch.family == "ssdlite":
+        return f"{arch.family} · {backbone}{width}"
     if arch.family in NECK_LEVELS:
         return f"{arch.family} · {backbone}{width} · FPN {arch.fpn_channels}"
     extra = " · ASPP" if getattr(arch, "aspp", False) else ""
@@ -87,6 +89,15 @@ def levels_of(arch: Any, num_classes: int) -> tuple[LevelFacts, ...]:
         LevelFacts(name=name, channels=_divisible_by_8(channels[name] * scale), stride=min(stride, deepest))
         for name, stride in nominal.items()
     ]
+    if arch.family == "ssdlite":
+        expanded = 6 * levels[2].channels
+        last = _divisible_by_8(1280 * max(1.0, arch.width))
+        maps = (expanded, last, *(max(16, int(count * arch.width)) for count in (512, 256)))
+        names = zip(NECK_LEVELS["ssdlite"], maps, strict=True)
+        return (
+            *levels,
+            *(LevelFacts(name=n, channels=c, stride=16 << index) for index, (n, c) in enumerate(names)),
+        )
     if arch.family in NECK_LEVELS:
         neck = [
             LevelFacts(name=name, channels=arch.fpn_channels, stride=8 << index)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
-from acamkd_core.spec.models import NECK_LEVELS
+from acamkd_core.spec.models import ENTRY_LEVELS
 
 NEEDS_BOXES = frozenset({"fgd"})
 HAVE_BOXES = frozenset({"detection"})
@@ -50,7 +50,7 @@ def no_way_on(term: MethodTerm, family: str) -> ErrorInfo | None:
     MasKD trains its tokens through the rest of the teacher. A segmenter goes on from any level; a detector's head is
     entered at its pyramid, because the levels below it feed several of the pyramid's at once.
     """
-    entries = NECK_LEVELS.get(family)
+    entries = ENTRY_LEVELS.get(family)
     if term.method != "maskd" or entries is None:
         return None
     for name in term.teacher_at or term.at:
@@ -58,7 +58,7 @@ def no_way_on(term: MethodTerm, family: str) -> ErrorInfo | None:
             return ErrorInfo(
                 code="method.no_way_on",
                 message=f"maskd trains its tokens through the rest of the teacher, which cannot go on from {name!r}",
-                hint=f"take {', '.join(entries)}; acam, pkd, cwd and mgd work at any level",
+                hint=f"take {', '.join(entries) or 'another family of teachers'}; acam, pkd, cwd and mgd work at any level",
                 field="teacher_at" if term.teacher_at else "at",
                 value=name,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acamkd_core.spec.models import Arch, DeepLabV3Arch, RetinaNetArch
+from acamkd_core.spec.models import Arch, DeepLabV3Arch, RetinaNetArch, SSDLiteArch
 
 _BACKBONES = {"mobilenet_v2": "MBV2", "resnet18": "R18", "resnet34": "R34", "resnet50": "R50", "resnet101": "R101"}
 
@@ -14,4 +14,6 @@ def arch_label(arch: Arch) -> str:
         return f"DLv3-{_BACKBONES[arch.backbone]}{width}"
     if isinstance(arch, RetinaNetArch):
         return f"RetinaNet-{_BACKBONES[arch.backbone]}{width}"
+    if isinstance(arch, SSDLiteArch):
+        return f"SSDLite-MBV2{width}"
     return f"Mobile DLv3{'+ASPP' if arch.aspp else ''}-MBV2{width}"

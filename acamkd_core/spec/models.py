@@ -84,15 +84,31 @@ class RetinaNetArch(PyramidArch):
     )
 
 
-Arch = Annotated[DeepLabV3Arch | MobileDeepLabV3Arch | RetinaNetArch, Field(discriminator="family")]
+class SSDLiteArch(SpecModel):
+    """SSDLite of the MobileNetV2 paper (Sandler et al. 2018, section 6.2): six maps, depthwise heads; made for 320x320."""
+
+    family: Literal["ssdlite"] = Field(description="SSDLite on MobileNetV2.")
+    backbone: Literal["mobilenet_v2"] = Field(default="mobilenet_v2", description="Feature extractor.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier of backbone and extra maps.")
+
+
+Arch = Annotated[DeepLabV3Arch | MobileDeepLabV3Arch | RetinaNetArch | SSDLiteArch, Field(discriminator="family")]
 
 FAMILY_TASKS: dict[str, TaskName] = {
     "deeplabv3": "semantic_segmentation",
     "mobile_deeplabv3": "semantic_segmentation",
     "retinanet": "detection",
+    "ssdlite": "detection",
 }
-NECK_LEVELS: dict[str, tuple[str, ...]] = {"retinanet": ("p3", "p4", "p5", "p6", "p7")}
-"""Where a detector is distilled when `at` does not say: its feature pyramid."""
+NECK_LEVELS: dict[str, tuple[str, ...]] = {
+    "retinanet": ("p3", "p4", "p5", "p6", "p7"),
+    "ssdlite": ("m1", "m2", "m3", "m4"),
+}
+"""Where a detector is distilled when `at` does not say: its feature pyramid, or the maps that its heads look at."""
+
+ENTRY_LEVELS: dict[str, tuple[str, ...]] = {"retinanet": NECK_LEVELS["retinanet"], "ssdlite": ()}
+"""Levels from which a detector can go on with other values: a pyramid's enter its head together. SSDLite's anchors are
+shares of the input, whose size its maps alone do not tell."""
 
 # Three different networks are called "DeepLabV3-MobileNetV2" in the literature (2.1M, 3.2M, 512-channel ASPP):
 # a preset names which one is meant.
@@ -166,6 +182,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "anchor_rounding": True,
     },
     "retinanet-mobilenet_v2": {"family": "retinanet", "backbone": "mobilenet_v2", "fpn_channels": 128},
+    "ssdlite-mobilenet_v2": {"family": "ssdlite"},
     "mobile_deeplabv3": {"family": "mobile_deeplabv3", "aspp": False},
     "mobile_deeplabv3-aspp": {"family": "mobile_deeplabv3", "aspp": True},
 }

@@ -130,6 +130,16 @@ def test_a_resumed_run_is_the_undisturbed_one(tmp_path: Path, cache: Path, teach
     assert resumed.metrics == whole.metrics
 
 
+def test_another_family_learns_from_the_pyramid(tmp_path: Path, cache: Path, teacher: Path) -> None:
+    """An SSDLite student: its maps are paired with the teacher's levels by stride, and its own graph passes the gate."""
+    changes = distilled(teacher, at=["m1", "m2", "m3"], teacher_at=["p4", "p5", "p6"])
+    changes |= {"student": {"arch": {"family": "ssdlite", "width": 0.35}}, "schedule": {"iterations": 4}}
+    result, events = go(tmp_path, cache, **changes)
+    assert result.status == "succeeded", result.error
+    (onnx,) = [event for event in events if event.type == "export" and event.format == "onnx"]
+    assert onnx.verified is True, onnx.gate
+
+
 def test_neck_and_head_can_start_from_the_teacher(tmp_path: Path, cache: Path, teacher: Path) -> None:
     student = {
         "arch": {**ARCH, "fpn_channels": 24},
