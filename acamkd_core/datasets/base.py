@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -47,6 +47,16 @@ class Boxes:
     def nbytes(self) -> int:
         """Memory that it takes."""
         return self.boxes.nbytes + self.labels.nbytes + self.crowd.nbytes + self.area.nbytes
+
+
+class Note(NamedTuple):
+    """Something that opening a dataset showed, for its inspection; `detail` is what the kind's sentence asks for."""
+
+    code: str
+    role: str
+    found: int
+    files: list[str]
+    detail: str
 
 
 @dataclass

@@ -44,11 +44,16 @@ KINDS: dict[str, tuple[Severity, str, str | None]] = {
     ),
     "dataset.image_mode": ("error", "{count} images have more than 8 bits a channel", "convert them to 8 bits"),
     "dataset.mask_mode": ("error", "{count} masks are neither 8-bit ids, palette nor RGB", "save them as 8-bit PNG"),
-    "dataset.missing_mask": ("error", "{count} images have no mask", "add masks/<split>/<same name>.png"),
+    "dataset.missing_mask": (
+        "error",
+        "{count} images have no mask",
+        "add the masks, or list the images as `splits.unlabelled`",
+    ),
+    "dataset.mask_without_image": ("warning", "{count} masks have no image: they are left out", None),
     "dataset.size_mismatch": ("error", "{count} masks have another size than their image ({detail})", None),
     "dataset.ids_outside_classes": (
         "error",
-        "{count} masks hold ids that classes.json does not name: {detail}",
+        "{count} masks hold ids that no class has: {detail}",
         "add the classes, or choose the ignore id that the masks use",
     ),
     "dataset.all_ignored": ("warning", "{count} masks hold nothing but the ignore id", "such images teach nothing"),

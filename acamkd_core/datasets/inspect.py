@@ -1,4 +1,4 @@
-"""Looking at every file of a mask folder before anything trains on it."""
+"""Looking at every image and mask of a dataset before anything trains on it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from acamkd_core.datasets.base import Item
 from acamkd_core.datasets.findings import Progress, Seen, finding, look_at_image, sharing, walk
-from acamkd_core.datasets.mask_folder import MaskFolder
+from acamkd_core.datasets.mask_dataset import MaskDataset
 from acamkd_core.datasets.masks import UNKNOWN_COLOR
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SizeCount, SplitSummary
 
 
-def inspect_masks(dataset: MaskFolder, *, progress: Progress | None = None, threads: int = 4) -> InspectionReport:
+def inspect_masks(dataset: MaskDataset, *, progress: Progress | None = None, threads: int = 4) -> InspectionReport:
     """Decode every image and mask, and report what would spoil a training.
 
     Args:
@@ -27,6 +27,7 @@ def inspect_masks(dataset: MaskFolder, *, progress: Progress | None = None, thre
     seen = walk(dataset, lambda role, item: _look(dataset, role, item), progress, threads)
     classes = _class_summaries(dataset, seen)
     findings = [*_file_findings(dataset, seen), *sharing(dataset, seen), *_class_findings(dataset, classes)]
+    findings += [finding(*note) for note in dataset.notes]
     findings.sort(key=lambda finding: (finding.severity != "error", finding.code))
     sizes = Counter(entry.size for entry in seen if entry.size is not None)
     return InspectionReport(
@@ -42,7 +43,7 @@ def inspect_masks(dataset: MaskFolder, *, progress: Progress | None = None, thre
     )
 
 
-def _look(dataset: MaskFolder, role: str, item: Item) -> Seen:
+def _look(dataset: MaskDataset, role: str, item: Item) -> Seen:
     entry = Seen(role, item)
     for path in (item.image, item.label):
         if path is not None and path.stat().st_size == 0:
@@ -60,11 +61,11 @@ def _look(dataset: MaskFolder, role: str, item: Item) -> Seen:
         entry.problems.append((error.code, str(error)))
         return entry
     entry.counts = np.bincount(ids.ravel(), minlength=UNKNOWN_COLOR + 1)
-    known = {*(c.id for c in dataset.classes), dataset.mask_ignore_id}
+    known = dataset.ignored_ids | {c.id for c in dataset.classes}
     outside = [int(value) for value in np.nonzero(entry.counts)[0] if int(value) not in known]
     if outside:
         entry.problems.append(("dataset.ids_outside_classes", " ".join(map(str, outside))))
-    if entry.counts[dataset.mask_ignore_id] == ids.size:
+    if entry.counts[list(dataset.ignored_ids)].sum() == ids.size:
         entry.problems.append(("dataset.all_ignored", ""))
     if entry.size is not None and entry.size != _shape(ids):
         image, mask = entry.size, _shape(ids)
@@ -76,7 +77,7 @@ def _shape(pixels: np.ndarray) -> tuple[int, int]:
     return int(pixels.shape[0]), int(pixels.shape[1])
 
 
-def _file_findings(dataset: MaskFolder, seen: list[Seen]) -> list[Finding]:
+def _file_findings(dataset: MaskDataset, seen: list[Seen]) -> list[Finding]:
     grouped: dict[tuple[str, str], list[tuple[Seen, str]]] = defaultdict(list)
     for entry in seen:
         for code, detail in entry.problems:
@@ -98,7 +99,7 @@ def _file_findings(dataset: MaskFolder, seen: list[Seen]) -> list[Finding]:
     return findings
 
 
-def _class_findings(dataset: MaskFolder, classes: list[ClassSummary]) -> list[Finding]:
+def _class_findings(dataset: MaskDataset, classes: list[ClassSummary]) -> list[Finding]:
     findings = []
     for role in dataset.splits():
         if role == "unlabelled":
@@ -114,7 +115,7 @@ def _class_findings(dataset: MaskFolder, classes: list[ClassSummary]) -> list[Fi
     return findings
 
 
-def _class_summaries(dataset: MaskFolder, seen: list[Seen]) -> list[ClassSummary]:
+def _class_summaries(dataset: MaskDataset, seen: list[Seen]) -> list[ClassSummary]:
     pixels: dict[str, np.ndarray] = {}
     images: dict[str, np.ndarray] = {}
     for entry in seen:
@@ -134,7 +135,7 @@ def _class_summaries(dataset: MaskFolder, seen: list[Seen]) -> list[ClassSummary
     ]
 
 
-def _split_summary(dataset: MaskFolder, role: str, seen: list[Seen]) -> SplitSummary:
+def _split_summary(dataset: MaskDataset, role: str, seen: list[Seen]) -> SplitSummary:
     entries = [entry for entry in seen if entry.role == role]
     counts = [entry.counts for entry in entries if entry.counts is not None]
     return SplitSummary(
@@ -142,5 +143,5 @@ def _split_summary(dataset: MaskFolder, role: str, seen: list[Seen]) -> SplitSum
         images=len(entries),
         labelled=len(counts),
         pixels=int(sum(c.sum() for c in counts)),
-        ignored=int(sum(c[dataset.mask_ignore_id] for c in counts)),
+        ignored=int(sum(c[list(dataset.ignored_ids)].sum() for c in counts)),
     )

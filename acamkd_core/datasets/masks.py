@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def read_ids(path: Path, classes: list[ClassInfo], ignore_id: int) -> np.ndarray
     )
 
 
-def train_ids(classes: list[ClassInfo], ignore_id: int) -> tuple[np.ndarray, int]:
+def train_ids(classes: list[ClassInfo], ignore_id: int, also_ignored: Iterable[int] = ()) -> tuple[np.ndarray, int]:
     """The table from raw ids (0..256) to channels, and the ignore id that targets use.
 
     Ids 0..K-1 stay as they are. Others (gaps, or an ignore id below K) move to the class's position, and ignored
@@ -70,7 +71,7 @@ def train_ids(classes: list[ClassInfo], ignore_id: int) -> tuple[np.ndarray, int
     plain = [c.id for c in classes] == list(range(len(classes)))
     target_ignore = ignore_id if plain else 255
     table = np.full(257, -1, dtype=np.int16)
-    table[ignore_id] = target_ignore
+    table[[ignore_id, *also_ignored]] = target_ignore
     for position, info in enumerate(classes):
         table[info.id] = position
     return table, target_ignore

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acamkd_core.datasets.base import Dataset
+from acamkd_core.datasets.cityscapes import IMAGES, Cityscapes, find_part
 from acamkd_core.datasets.coco import ANNOTATIONS, BoxDataset
 from acamkd_core.datasets.findings import Progress
 from acamkd_core.datasets.inspect import inspect_masks
 from acamkd_core.datasets.inspect_boxes import inspect_boxes
+from acamkd_core.datasets.mask_dataset import MaskDataset
 from acamkd_core.datasets.mask_folder import MaskFolder
 from acamkd_core.datasets.paths import resolve_root
 from acamkd_core.datasets.scenes import open_scenes
 from acamkd_core.spec.datasets import (
     AutoDataset,
+    CityscapesDataset,
     CocoDataset,
     DatasetSpec,
+    FolderDataset,
     MaskFolderDataset,
     RegisteredDataset,
     ScenesDataset,
@@ -33,7 +37,7 @@ def open_dataset(
     cache: Path | None = None,
     strict: bool = True,
     task: TaskName | None = None,
-) -> MaskFolder | BoxDataset:
+) -> MaskDataset | BoxDataset:
     """Open a dataset: files are listed and classes read, no pixel is decoded. Scenes are generated when missing.
 
     Args:
@@ -67,6 +71,8 @@ def open_dataset(
         spec = detect(spec, root, task)
     if isinstance(spec, CocoDataset):
         return BoxDataset(spec, root, roots=roots, strict=strict)
+    if isinstance(spec, CityscapesDataset):
+        return Cityscapes(spec, root, roots=roots, strict=strict)
     return MaskFolder(spec, root, roots=roots, strict=strict)
 
 
@@ -74,11 +80,11 @@ def inspect_dataset(dataset: Dataset, *, progress: Progress | None = None, threa
     """Decode every file of a dataset (opened with `strict=False`) and report what would spoil a training."""
     if isinstance(dataset, BoxDataset):
         return inspect_boxes(dataset, progress=progress, threads=threads)
-    assert isinstance(dataset, MaskFolder)
+    assert isinstance(dataset, MaskDataset)
     return inspect_masks(dataset, progress=progress, threads=threads)
 
 
-def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> MaskFolderDataset | CocoDataset:
+def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> FolderDataset:
     """The format of a folder, as the object form of the spec.
 
     Raises:
@@ -89,12 +95,15 @@ def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> MaskF
     boxes = any((root / pattern.format(split=spec.splits.train)).is_file() for pattern in ANNOTATIONS)
     if not missing and not (boxes and task == "detection"):
         return MaskFolderDataset(format="mask_folder", root=spec.root, splits=spec.splits)
+    if find_part(root, IMAGES).is_dir():
+        return CityscapesDataset(format="cityscapes", root=spec.root, splits=spec.splits)
     if boxes:
         return CocoDataset(format="coco", root=spec.root, splits=spec.splits)
     found = sorted(path.name for path in root.iterdir())[:12]
     raise CoreError(
         "dataset.unknown_format",
         f"no known dataset format in {root.name}: mask_folder needs {', '.join(wanted)} (missing {', '.join(missing)}); "
+        f"cityscapes needs {IMAGES}; "
         f"coco needs an annotation file such as {ANNOTATIONS[0].format(split=spec.splits.train)}",
         hint=f"found: {', '.join(found) or 'an empty folder'}",
         field="dataset.root",

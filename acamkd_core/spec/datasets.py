@@ -46,6 +46,20 @@ class MaskFolderDataset(SpecModel):
     mask_folder: str = Field(default="masks", description="Name of the folder with the masks.")
 
 
+class CityscapesDataset(SpecModel):
+    """Cityscapes as it is downloaded: `leftImg8bit/<split>/<city>/` with `gtFine/<split>/<city>/`."""
+
+    format: Literal["cityscapes"] = Field(description="Cityscapes: 19 classes, everything else ignored.")
+    root: str = Field(description="Folder that holds leftImg8bit/ and gtFine/.")
+    splits: Splits = Field(
+        default_factory=Splits, description="Names of the splits; `train_extra` can be `splits.unlabelled`."
+    )
+    annotations: Literal["gtFine", "gtCoarse"] = Field(default="gtFine", description="Which masks to take.")
+    labels: Literal["labelIds", "labelTrainIds"] | None = Field(
+        default=None, description="Ids in the masks; automatic: labelIds, or labelTrainIds where only those are there."
+    )
+
+
 class CocoDataset(SpecModel):
     """Boxes in COCO's JSON: one annotation file and one image folder a split."""
 
@@ -99,8 +113,18 @@ class RegisteredDataset(SpecModel):
 
 
 DatasetSpec = Annotated[
-    AutoDataset | MaskFolderDataset | CocoDataset | ScenesDataset | RegisteredDataset, Field(discriminator="format")
+    AutoDataset | MaskFolderDataset | CityscapesDataset | CocoDataset | ScenesDataset | RegisteredDataset,
+    Field(discriminator="format"),
 ]
+
+
+# Formats that are a folder: what a dataset can be registered as. One that is not listed here is opened by detection.
+FolderDataset = MaskFolderDataset | CityscapesDataset | CocoDataset
+FOLDER_FORMATS: dict[str, type[FolderDataset]] = {
+    "mask_folder": MaskFolderDataset,
+    "cityscapes": CityscapesDataset,
+    "coco": CocoDataset,
+}
 
 
 def dataset_from_shorthand(value: object) -> object:

@@ -291,7 +291,11 @@ class JobSpec(SpecModel):
 
 
 # What the labels of a format are for; other formats (auto, registered, scenes) can be either.
-_LABELS: dict[str, TaskName] = {"mask_folder": "semantic_segmentation", "coco": "detection"}
+_LABELS: dict[str, TaskName] = {
+    "mask_folder": "semantic_segmentation",
+    "cityscapes": "semantic_segmentation",
+    "coco": "detection",
+}
 
 
 def _set_default(model: SpecModel, name: str, value: object) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from acamkd_core.spec.api import Finding
 from acamkd_core.spec.catalog import levels_of
-from acamkd_core.spec.datasets import AutoDataset, CocoDataset, MaskFolderDataset, RegisteredDataset
+from acamkd_core.spec.datasets import FOLDER_FORMATS, AutoDataset, RegisteredDataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on
 from acamkd_core.spec.job import InspectSpec, JobSpec
@@ -46,12 +46,6 @@ class Checked:
     def note(self, code: str, message: str, path: str, severity: Literal["warning", "info"] = "warning") -> None:
         """Adds a finding."""
         self.findings.append(Finding(severity=severity, info=ErrorInfo(code=code, message=message, field=path)))
-
-
-_KINDS: dict[str, type[MaskFolderDataset] | type[CocoDataset]] = {
-    "mask_folder": MaskFolderDataset,
-    "coco": CocoDataset,
-}
 
 
 @dataclass(frozen=True)
@@ -129,8 +123,8 @@ def _settle_registered(dataset: RegisteredDataset, scope: Scope, checked: Checke
     if row.warnings:
         checked.note("dataset.warnings", f"the inspection of {name!r} has {row.warnings} warnings", "dataset")
     checked.automatic |= {"dataset.format", "dataset.root"}
-    return _KINDS.get(row.format, AutoDataset).model_validate(
-        {"format": row.format if row.format in _KINDS else "auto", "root": row.root, "splits": dataset.splits}
+    return FOLDER_FORMATS.get(row.format, AutoDataset).model_validate(
+        {"format": row.format if row.format in FOLDER_FORMATS else "auto", "root": row.root, "splits": dataset.splits}
     )
 
 

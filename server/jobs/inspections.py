@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from acamkd_core.spec.datasets import FOLDER_FORMATS
 from acamkd_core.spec.job import InspectSpec
 from server.auth.service import CallerScope
 from server.context import wake_after_commit
@@ -19,7 +20,7 @@ PRIORITY = 10  # a person waits for the answer, and it takes seconds
 
 def queue_inspection(session: Session, caller: CallerScope, *, dataset: Dataset) -> Job:
     """Inserts the job that inspects a dataset's folder."""
-    kind = dataset.format if dataset.format in ("mask_folder", "coco") else "auto"
+    kind = dataset.format if dataset.format in FOLDER_FORMATS else "auto"
     submitted: dict[str, Any] = {"kind": "inspect", "dataset": {"format": kind, "root": dataset.root}}
     base = f"inspect-{dataset.name}"[:72]
     free = not repository.names_taken(session, project_id=caller.project_id, names=[base])

@@ -37,7 +37,7 @@ seed: 0
   {
     id: 'cityscapes-acam',
     label: 'Cityscapes: DeepLabV3-R101 to MobileNetV2',
-    text: `dataset: {format: mask_folder, root: datasets/cityscapes}
+    text: `dataset: {format: cityscapes, root: datasets/cityscapes}
 augment: {scale: [0.5, 2.0], crop: [512, 1024], flip: 0.5}
 teacher:
   arch: deeplabv3-resnet101-61.1m
