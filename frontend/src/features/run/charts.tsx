@@ -118,7 +118,8 @@ function lossLines(series: Line[], methods: string[], raw: boolean) {
   const total = series.find((line) => line.name === 'loss/total');
   // The supervised loss first: it is the ground on which the KD terms stand.
   const terms = series
-    .filter((line) => line.name.startsWith('loss/') && line.name !== 'loss/total')
+    // `loss/task/box` is a part of `loss/task`: stacked beside it, it would count twice.
+    .filter((line) => line.name.startsWith('loss/') && line.name !== 'loss/total' && !line.name.startsWith('loss/task/'))
     .sort((a, b) => rank(a.name) - rank(b.name) || a.name.localeCompare(b.name));
   const { x, ys: columns } = align([...terms, ...(total ? [total, envelope(total, 'low'), envelope(total, 'high')] : [])]);
   const values = columns.slice(0, terms.length);

@@ -1,7 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import type { ReactNode } from 'react';
 import { metricsQuery } from '@/api/jobs';
-import { fixed, macs, milliseconds, parameters, points, signed } from '@/lib/format';
+import { average, fixed, macs, milliseconds, parameters, points, signed } from '@/lib/format';
 import { primaryMetric } from '@/lib/metric';
 import { maskSets, profileOf, teacherEvaluation } from './model';
 import { METRIC_NAMES } from './metric-names';
@@ -47,12 +47,11 @@ export function Figures() {
       </Figure>
       <Figure label="Effective masks">
         <b>
-          {sets[0] ? fixed(last(sets[0].rank), 1) : '–'}
+          {sets[0] ? fixed(meanRank(sets, sets[0].label, last), 1) : '–'}
           {sets[0] && sets[0].masks > 0 && <span className="of"> of {sets[0].masks}</span>}
         </b>
         <small>
-          {sets.slice(1).map((set) => `${set.label} ${fixed(last(set.rank), 1)} of ${set.masks}`).join(', ') ||
-            sets[0]?.label ||
+          {otherMasks(sets, last) ||
             (!metrics ? '' : job.methods.length && !job.progress.iteration ? 'measured from the first step' : 'no masks in this method')}
         </small>
       </Figure>
@@ -69,6 +68,28 @@ export function Figures() {
       </Figure>
     </dl>
   );
+}
+
+type MaskSet = ReturnType<typeof maskSets>[number];
+type Last = (name: string) => number | null;
+const kindOf = (label: string): string => label.split(' ').at(-1)!;
+
+/** Mean over the levels that have masks of the kind that a label names. */
+function meanRank(sets: MaskSet[], label: string, last: Last): number | null {
+  const ranks = sets.filter((set) => kindOf(set.label) === kindOf(label)).flatMap((set) => last(set.rank) ?? []);
+  return ranks.length ? average(ranks) : null;
+}
+
+/** What the large figure leaves out: one line, however many levels a pyramid has. */
+function otherMasks(sets: MaskSet[], last: Last): string {
+  const [first, ...others] = sets;
+  if (!first) return '';
+  if (sets.length <= 2) {
+    return others.map((set) => `${set.label} ${fixed(last(set.rank), 1)} of ${set.masks}`).join(', ') || first.label;
+  }
+  const levels = sets.filter((set) => kindOf(set.label) === kindOf(first.label)).length;
+  const channel = sets.find((set) => kindOf(set.label) !== kindOf(first.label));
+  return `mean of ${levels} levels${channel ? `, ${kindOf(channel.label)} ${fixed(meanRank(sets, channel.label, last), 1)} of ${channel.masks}` : ''}`;
 }
 
 function Figure({ label, children }: { label: string; children: ReactNode }) {
