@@ -140,11 +140,11 @@ def test_the_time_limit_ends_a_run_and_a_retry_goes_on(bench: Bench) -> None:
     spec = {
         "dataset": "scenes",
         "student": "mobile_deeplabv3",
-        "schedule": {"iterations": 200},
+        "schedule": {"iterations": 100},
         "checkpoint": {"every": 10},
         "notes": '{"pace": 0.05}',
     }
-    job_id = bench.submit_spec(spec, max_hours=3 / 3600)
+    job_id = bench.submit_spec(spec, max_hours=2 / 3600)
     job = bench.wait(job_id, "failed")
     assert (job.reason, (job.error or {})["field"]) == ("time_limit", "resources.max_hours")
     (attempt,) = bench.attempts(job_id)
@@ -152,13 +152,13 @@ def test_the_time_limit_ends_a_run_and_a_retry_goes_on(bench: Bench) -> None:
     assert attempt.last_checkpoint
     (fix,) = fixes_for(job, has_checkpoint=True)
     assert fix["from_checkpoint"]
-    assert fix["set"] == {"resources.max_hours": pytest.approx(6 / 3600)}
+    assert fix["set"] == {"resources.max_hours": pytest.approx(4 / 3600)}
     with read_session(bench.engine) as session:
         checkpoint = newest_checkpoint(session, job_id=job_id)
         assert checkpoint is not None
     again = bench.submit_spec({**spec, "name": "again"}, start_checkpoint=checkpoint.id, retry_of=job_id)
     done = bench.wait(again, "succeeded")
-    assert done.metrics["test/miou"] == int(stand_in_digest(200)[:4], 16) / 655.36
+    assert done.metrics["test/miou"] == int(stand_in_digest(100)[:4], 16) / 655.36
     (attempt,) = bench.attempts(again)
     assert attempt.resumed_from == checkpoint.iteration
 
