@@ -7,16 +7,26 @@ from typing import Any
 
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.deeplabv3 import DeepLabV3
+from acamkd_core.models.fcos import FCOS
 from acamkd_core.models.mobile_deeplabv3 import MobileDeepLabV3
 from acamkd_core.models.retinanet import RetinaNet
 from acamkd_core.models.ssdlite import SSDLite
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import Arch, DeepLabV3Arch, MobileDeepLabV3Arch, Preprocess, RetinaNetArch, SSDLiteArch
+from acamkd_core.spec.models import (
+    Arch,
+    DeepLabV3Arch,
+    FCOSArch,
+    MobileDeepLabV3Arch,
+    Preprocess,
+    RetinaNetArch,
+    SSDLiteArch,
+)
 
 FAMILIES: dict[type[Any], Callable[..., TaskModel]] = {
     DeepLabV3Arch: DeepLabV3,
     MobileDeepLabV3Arch: MobileDeepLabV3,
     RetinaNetArch: RetinaNet,
+    FCOSArch: FCOS,
     SSDLiteArch: SSDLite,
 }
 

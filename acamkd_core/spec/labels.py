@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acamkd_core.spec.models import Arch, DeepLabV3Arch, RetinaNetArch, SSDLiteArch
+from acamkd_core.spec.models import Arch, DeepLabV3Arch, FCOSArch, RetinaNetArch, SSDLiteArch
 
 _BACKBONES = {"mobilenet_v2": "MBV2", "resnet18": "R18", "resnet34": "R34", "resnet50": "R50", "resnet101": "R101"}
 
@@ -12,6 +12,8 @@ def arch_label(arch: Arch) -> str:
     width = "" if arch.width == 1.0 else f" {arch.width:g}"
     if isinstance(arch, DeepLabV3Arch):
         return f"DLv3-{_BACKBONES[arch.backbone]}{width}"
+    if isinstance(arch, FCOSArch):
+        return f"FCOS-{_BACKBONES[arch.backbone]}{width}"
     if isinstance(arch, RetinaNetArch):
         return f"RetinaNet-{_BACKBONES[arch.backbone]}{width}"
     if isinstance(arch, SSDLiteArch):

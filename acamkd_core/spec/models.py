@@ -84,6 +84,16 @@ class RetinaNetArch(PyramidArch):
     )
 
 
+class FCOSArch(PyramidArch):
+    """FCOS (Tian et al. 2019): feature pyramid p3 to p7, one candidate a position, centre-ness, no anchors."""
+
+    family: Literal["fcos"] = Field(description="FCOS on a feature pyramid.")
+    fpn_channels: int = Field(
+        default=256, ge=32, le=1024, multiple_of=32, description="Channels of the levels p3 to p7 and of the heads."
+    )
+    p6_from: Literal["c5", "p5"] = Field(default="p5", description="What P6 is made of; the paper's is `p5`.")
+
+
 class SSDLiteArch(SpecModel):
     """SSDLite of the MobileNetV2 paper (Sandler et al. 2018, section 6.2): six maps, depthwise heads; made for 320x320."""
 
@@ -92,21 +102,25 @@ class SSDLiteArch(SpecModel):
     width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier of backbone and extra maps.")
 
 
-Arch = Annotated[DeepLabV3Arch | MobileDeepLabV3Arch | RetinaNetArch | SSDLiteArch, Field(discriminator="family")]
+Arch = Annotated[
+    DeepLabV3Arch | MobileDeepLabV3Arch | RetinaNetArch | FCOSArch | SSDLiteArch, Field(discriminator="family")
+]
 
 FAMILY_TASKS: dict[str, TaskName] = {
     "deeplabv3": "semantic_segmentation",
     "mobile_deeplabv3": "semantic_segmentation",
     "retinanet": "detection",
+    "fcos": "detection",
     "ssdlite": "detection",
 }
 NECK_LEVELS: dict[str, tuple[str, ...]] = {
     "retinanet": ("p3", "p4", "p5", "p6", "p7"),
+    "fcos": ("p3", "p4", "p5", "p6", "p7"),
     "ssdlite": ("m1", "m2", "m3", "m4"),
 }
 """Where a detector is distilled when `at` does not say: its feature pyramid, or the maps that its heads look at."""
 
-ENTRY_LEVELS: dict[str, tuple[str, ...]] = {"retinanet": NECK_LEVELS["retinanet"], "ssdlite": ()}
+ENTRY_LEVELS: dict[str, tuple[str, ...]] = {**NECK_LEVELS, "ssdlite": ()}
 """Levels from which a detector can go on with other values: a pyramid's enter its head together. SSDLite's anchors are
 shares of the input, whose size its maps alone do not tell."""
 
@@ -182,6 +196,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "anchor_rounding": True,
     },
     "retinanet-mobilenet_v2": {"family": "retinanet", "backbone": "mobilenet_v2", "fpn_channels": 128},
+    "fcos-r50-fpn": {"family": "fcos", "backbone": "resnet50"},
     "ssdlite-mobilenet_v2": {"family": "ssdlite"},
     "mobile_deeplabv3": {"family": "mobile_deeplabv3", "aspp": False},
     "mobile_deeplabv3-aspp": {"family": "mobile_deeplabv3", "aspp": True},

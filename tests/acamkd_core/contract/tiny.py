@@ -30,6 +30,10 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"backbone": "resnet18", "output_stride": 8, "aspp_channels": 24, "aspp_rates": (2,)},
     ),
     "mobile_deeplabv3": ({"width": 0.35, "output_stride": 16}, {"width": 0.5, "output_stride": 8}),
+    "fcos": (
+        {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 32, "head_depth": 1},
+        {"backbone": "resnet18", "fpn_channels": 64, "head_depth": 1},
+    ),
     "ssdlite": ({"width": 0.35}, {"width": 0.5}),
     "retinanet": (
         {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 16, "head_depth": 1},

@@ -1,0 +1,190 @@
+"""FCOS: Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", ICCV 2019, arXiv 1904.01355, with the
+improvements of its journal version (arXiv 2006.09214): centre sampling, GIoU loss, offsets in strides, centre-ness
+beside the boxes.
+
+A position of p3 to p7 learns the smallest object that it lies in, near whose centre it is (1.5 strides), and whose farthest
+side is within its level's range (4 to 8 strides; p3 from 0, p7 without end). Scores are the root of class probability
+times centre-ness. All three losses are sums over the batch divided by its positive positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from acamkd_core.models.anchors import clip_to
+from acamkd_core.models.base import Detector, ModelOutput, Normalise, Selection
+from acamkd_core.models.pyramid import LEVELS, STRIDES, build_backbone, build_pyramid, level_sizes, pyramid_levels
+from acamkd_core.spec.models import FCOSArch, Preprocess
+from acamkd_core.torchvision_compat import torchvision
+
+PRIOR = 0.01
+RADIUS = 1.5  # of centre sampling, in strides
+GROUPS = 32
+
+
+@dataclass
+class PointMaps:
+    """What the head returns, level by level: class logits NKHW, sides N4HW (left, top, right, bottom in strides, not
+    negative), centre-ness logits N1HW. `levels` are positions in p3 to p7."""
+
+    levels: tuple[int, ...]
+    classes: list[Tensor]
+    sides: list[Tensor]
+    centres: list[Tensor]
+
+
+def _tower(channels: int, depth: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(GROUPS, channels), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class PointHead(nn.Module):
+    """Two towers of 3x3 convolutions with group norm; centre-ness shares the boxes' tower. The same for all levels."""
+
+    def __init__(self, channels: int, depth: int, classes: int) -> None:
+        super().__init__()
+        self.class_tower, self.box_tower = _tower(channels, depth), _tower(channels, depth)
+        self.cls_logits = nn.Conv2d(channels, classes, 3, padding=1)
+        self.bbox_reg = nn.Conv2d(channels, 4, 3, padding=1)
+        self.bbox_ctrness = nn.Conv2d(channels, 1, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+        assert self.cls_logits.bias is not None
+        nn.init.constant_(self.cls_logits.bias, -math.log((1 - PRIOR) / PRIOR))
+
+    def forward(self, levels: dict[str, Tensor]) -> PointMaps:
+        present = tuple(index for index, name in enumerate(LEVELS) if name in levels)
+        classes, sides, centres = [], [], []
+        for index in present:
+            level = levels[LEVELS[index]]
+            classes.append(self.cls_logits(self.class_tower(level)))
+            boxes = self.box_tower(level)
+            sides.append(F.relu(self.bbox_reg(boxes)))
+            centres.append(self.bbox_ctrness(boxes))
+        return PointMaps(present, classes, sides, centres)
+
+
+class FCOS(Detector):
+    """Images NCHW in [0, 1] to `PointMaps`. Candidates are positions."""
+
+    selection = Selection(threshold=0.05, candidates=1000, iou=0.6, limit=100)
+
+    def __init__(self, arch: FCOSArch, *, num_classes: int, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.normalise = Normalise(preprocess)
+        self.backbone = build_backbone(arch)
+        self.neck = build_pyramid(arch, self.backbone)
+        self.box_head = PointHead(arch.fpn_channels, arch.head_depth, num_classes)
+        self.levels = pyramid_levels(self.backbone, arch.fpn_channels)
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        features = self.backbone(self.normalise(images))
+        features |= self.neck(features)
+        return ModelOutput(features=features, raw=self.box_head(features))
+
+    def onward(self, replaced: dict[str, Tensor]) -> list[ModelOutput]:
+        return [ModelOutput({}, raw=self.box_head(replaced))]
+
+    def loss(
+        self, out: ModelOutput, rows: Sequence[int], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        raw: PointMaps = out.raw
+        logits_NAK, sides_NA4, centres_NA1 = _flat(raw.classes), _flat(raw.sides), _flat(raw.centres)
+        sizes = [(int(one.shape[-2]), int(one.shape[-1])) for one in raw.classes]
+        points_A2, strides_A = _points(raw.levels, sizes, logits_NAK.device)
+        with torch.autocast(device_type=logits_NAK.device.type, enabled=False):
+            zero = logits_NAK.sum() * 0 + sides_NA4.sum() * 0 + centres_NA1.sum() * 0
+            sums, positives = {"class": zero, "box": zero, "centre": zero}, 0
+            for row, boxes_G4, labels_G in zip(rows, boxes, labels, strict=True):
+                match_A = match_points(boxes_G4, points_A2, strides_A)
+                positive = match_A >= 0
+                target_AK = torch.zeros_like(logits_NAK[row])
+                target_AK[positive, labels_G[match_A[positive]]] = 1.0
+                focal = torchvision.ops.sigmoid_focal_loss(logits_NAK[row], target_AK, reduction="sum")
+                wanted_P4 = boxes_G4[match_A[positive]]
+                found_P4 = _boxes(sides_NA4[row][positive], points_A2[positive], strides_A[positive])
+                giou = torchvision.ops.generalized_box_iou_loss(found_P4, wanted_P4, reduction="sum")
+                centre = F.binary_cross_entropy_with_logits(
+                    centres_NA1[row][positive, 0], _centreness(wanted_P4, points_A2[positive]), reduction="sum"
+                )
+                for name, value in (("class", focal), ("box", giou), ("centre", centre)):
+                    sums[name] = sums[name] + value
+                positives += int(positive.sum())
+            return {name: value / max(1, positives) for name, value in sums.items()}
+
+    def candidates(self, out: ModelOutput, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        raw: PointMaps = out.raw
+        scores_NAK = (_flat(raw.classes).sigmoid() * _flat(raw.centres).sigmoid()).sqrt()
+        points_A2, strides_A = _points(raw.levels, level_sizes(image_size), scores_NAK.device)
+        return scores_NAK, clip_to(_boxes(_flat(raw.sides), points_A2, strides_A), image_size)
+
+    def counts(self, image_size: tuple[int, int]) -> list[int]:
+        return [height * width for height, width in level_sizes(image_size)]
+
+    @property
+    def head(self) -> nn.Module:
+        """Pyramid levels to `PointMaps`."""
+        return self.box_head
+
+    def part(self, name: str) -> nn.Module | None:
+        return {"head": self.box_head, "neck": self.neck}.get(name)
+
+
+def match_points(boxes_G4: Tensor, points_A2: Tensor, strides_A: Tensor) -> Tensor:
+    """The object of each position, A int64; -1 for background."""
+    if len(boxes_G4) == 0:
+        return torch.full((len(points_A2),), -1, dtype=torch.long, device=points_A2.device)
+    centres_G2 = (boxes_G4[:, :2] + boxes_G4[:, 2:]) / 2
+    near_AG = (points_A2[:, None] - centres_G2).abs().amax(dim=2) < RADIUS * strides_A[:, None]
+    sides_AG4 = torch.cat([points_A2[:, None] - boxes_G4[:, :2], boxes_G4[:, 2:] - points_A2[:, None]], dim=2)
+    low_A, high_A = strides_A * 4, strides_A * 8
+    low_A = torch.where(strides_A == STRIDES[0], torch.zeros_like(low_A), low_A)
+    high_A = torch.where(strides_A == STRIDES[-1], torch.full_like(high_A, math.inf), high_A)
+    farthest_AG = sides_AG4.amax(dim=2)
+    fits_AG = near_AG & (sides_AG4.amin(dim=2) > 0) & (farthest_AG > low_A[:, None]) & (farthest_AG < high_A[:, None])
+    area_G = (boxes_G4[:, 2:] - boxes_G4[:, :2]).prod(dim=1)
+    smallest_A, match_A = torch.where(fits_AG, area_G, torch.full_like(farthest_AG, math.inf)).min(dim=1)
+    match_A[smallest_A.isinf()] = -1
+    return match_A
+
+
+def _points(levels: Sequence[int], sizes: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """(positions A2 in pixels, at multiples of their strides; strides A)."""
+    points, strides = [], []
+    for level, (height, width) in zip(levels, sizes, strict=True):
+        stride = float(STRIDES[level])
+        y = torch.arange(height, device=device, dtype=torch.float32) * stride
+        x = torch.arange(width, device=device, dtype=torch.float32) * stride
+        y_HW, x_HW = torch.meshgrid(y, x, indexing="ij")
+        points.append(torch.stack([x_HW, y_HW], dim=-1).reshape(-1, 2))
+        strides.append(torch.full((height * width,), stride, device=device))
+    return torch.cat(points), torch.cat(strides)
+
+
+def _boxes(sides: Tensor, points_A2: Tensor, strides_A: Tensor) -> Tensor:
+    """Boxes (... A 4) from sides in strides."""
+    pixels = sides * strides_A[:, None]
+    return torch.cat([points_A2 - pixels[..., :2], points_A2 + pixels[..., 2:]], dim=-1)
+
+
+def _centreness(boxes_P4: Tensor, points_P2: Tensor) -> Tensor:
+    """Equation 3 of the paper: 1 in the middle of a box, 0 at its edge."""
+    before, after = points_P2 - boxes_P4[:, :2], boxes_P4[:, 2:] - points_P2
+    return (torch.minimum(before, after) / torch.maximum(before, after)).prod(dim=1).sqrt()
+
+
+def _flat(maps: Sequence[Tensor]) -> Tensor:
+    """NXHW of every level as one N x A x X, fp32."""
+    return torch.cat([one.float().flatten(2).transpose(1, 2) for one in maps], dim=1)

@@ -1,0 +1,105 @@
+"""FCOS against torchvision's own network, on equal weights and inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from acamkd_core.models.fcos import FCOS
+from acamkd_core.models.registry import build_model
+from acamkd_core.spec.models import FCOSArch
+from acamkd_core.tasks.detection_decode import select
+from acamkd_core.torchvision_compat import torchvision  # noqa: F401
+
+# isort: split
+from torchvision.models.detection import fcos_resnet50_fpn
+from torchvision.models.detection.image_list import ImageList
+
+SIZE = (128, 256)  # torchvision takes strides from sizes: only multiples of 128 give its p7 the nominal one
+
+
+def build(classes: int = 4, **fields: Any) -> FCOS:
+    model = build_model(FCOSArch(family="fcos", **fields), num_classes=classes)
+    assert isinstance(model, FCOS)
+    return model
+
+
+def test_parameter_count_is_torchvisions() -> None:
+    with torch.device("meta"):
+        ours, theirs = build(80), fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=80)
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[FCOS, Any, Tensor]:
+    """Ours and torchvision's with the same weights, and a batch of images."""
+    torch.manual_seed(0)
+    theirs = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4).eval()
+    torch.nn.init.normal_(theirs.head.classification_head.cls_logits.weight, std=0.05)
+    torch.nn.init.constant_(theirs.head.classification_head.cls_logits.bias, -2.0)
+    torch.nn.init.constant_(theirs.head.regression_head.bbox_reg.bias, 1.0)
+    theirs.score_thresh = 0.05
+    names = (
+        ("backbone.body.conv1.", "backbone.stem.0."), ("backbone.body.bn1.", "backbone.stem.1."),
+        ("backbone.body.", "backbone."), ("backbone.fpn.", "neck."),
+        ("head.classification_head.conv.", "box_head.class_tower."), ("head.regression_head.conv.", "box_head.box_tower."),
+        ("head.classification_head.", "box_head."), ("head.regression_head.", "box_head."),
+    )  # fmt: skip
+    state = {}
+    for key, value in theirs.state_dict().items():
+        old, new = next((old, new) for old, new in names if key.startswith(old))
+        state[new + key.removeprefix(old)] = value
+    ours = build()
+    ours.load_state_dict(state)
+    return ours.eval(), theirs, torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def torchvision_outputs(theirs: Any, images: Tensor) -> tuple[list[Tensor], dict[str, Tensor], list[Tensor]]:
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normalised = (images - mean[:, None, None]) / std[:, None, None]
+    features = list(theirs.backbone(normalised).values())
+    anchors = theirs.anchor_generator(ImageList(normalised, [SIZE] * len(images)), features)
+    return features, theirs.head(features), anchors
+
+
+# One object inside another, a thin one, one for a coarse level; an image with one object.
+BOXES = [
+    torch.tensor([[10.0, 12, 61, 71], [20, 20, 44, 50], [100, 20, 240, 110], [200, 90, 214, 101]]),
+    torch.tensor([[30.0, 30, 93, 121]]),
+]
+LABELS = [torch.tensor([0, 3, 1, 1]), torch.tensor([2])]
+
+
+def test_losses_are_torchvisions(pair: tuple[FCOS, Any, Tensor]) -> None:
+    ours, theirs, images = pair
+    features, head, anchors = torchvision_outputs(theirs, images)
+    targets = [{"boxes": b, "labels": label} for b, label in zip(BOXES, LABELS, strict=True)]
+    expected = theirs.compute_loss(targets, head, anchors, [f.shape[2] * f.shape[3] for f in features])
+    found = ours.loss(ours(images), [0, 1], BOXES, LABELS)
+    torch.testing.assert_close(found["class"], expected["classification"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["box"], expected["bbox_regression"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["centre"], expected["bbox_ctrness"], rtol=1e-5, atol=1e-6)
+    assert all(value.item() > 0 for value in found.values())
+    empty = ours.loss(ours(images), [0], [torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.long)])
+    assert empty["class"].item() > 0
+    assert empty["box"].item() == empty["centre"].item() == 0
+
+
+def test_detections_are_torchvisions(pair: tuple[FCOS, Any, Tensor]) -> None:
+    ours, theirs, images = pair
+    with torch.no_grad():
+        features, head, anchors = torchvision_outputs(theirs, images)
+        counts = [f.shape[2] * f.shape[3] for f in features]
+        split = {name: list(value.split(counts, dim=1)) for name, value in head.items()}
+        expected = theirs.postprocess_detections(split, [list(a.split(counts)) for a in anchors], [SIZE] * 2)
+        scores, boxes = ours.candidates(ours(images), SIZE)
+    assert ours.counts(SIZE) == counts
+    for image in range(2):
+        found = select(scores[image], boxes[image], counts, ours.selection)
+        assert len(found) > 20
+        torch.testing.assert_close(found.scores, expected[image]["scores"][:100])
+        assert torch.equal(found.labels, expected[image]["labels"][:100])
+        torch.testing.assert_close(found.boxes, expected[image]["boxes"][:100], rtol=1e-4, atol=1e-3)
