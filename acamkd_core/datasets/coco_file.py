@@ -4,59 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from acamkd_core.datasets.base import Boxes
+from acamkd_core.datasets.box_labels import BoxLabels, ListedImage
 from acamkd_core.spec.errors import CoreError
 
 
-@dataclass(frozen=True)
-class CocoImage:
-    """An entry of `images`."""
-
-    id: int
-    file_name: str
-    height: int
-    width: int
-
-
-@dataclass
-class CocoFile:
-    """The content of an annotation file.
-
-    annotations: by image id. bad: image ids of boxes that were left out (no size, no numbers, or wholly outside).
-    outside: image ids of boxes that reach beyond their image. twice, unknown_*: ids that do not fit together.
-    """
-
-    path: Path
-    split: str
-    digest: str
-    categories: dict[int, str]
-    images: dict[int, CocoImage]
-    annotations: dict[int, list[tuple[float, float, float, float, int, bool, float]]] = field(default_factory=dict)
-    twice: list[str] = field(default_factory=list)
-    bad: list[int] = field(default_factory=list)
-    outside: list[int] = field(default_factory=list)
-    unknown_images: list[int] = field(default_factory=list)
-    unknown_categories: list[int] = field(default_factory=list)
-
-    def boxes_of(self, image: CocoImage, channels: dict[int, int]) -> Boxes:
-        """The boxes of an image whose category is known, in the file's order."""
-        rows = [row for row in self.annotations.get(image.id, []) if row[4] in channels]
-        return Boxes(
-            boxes=np.array([row[:4] for row in rows], dtype=np.float32).reshape(-1, 4),
-            labels=np.array([channels[row[4]] for row in rows], dtype=np.int64),
-            crowd=np.array([row[5] for row in rows], dtype=bool),
-            area=np.array([row[6] for row in rows], dtype=np.float32),
-        )
-
-
-def read_coco(path: Path, split: str) -> CocoFile:
+def read_coco(path: Path, split: str) -> BoxLabels:
     """Read an annotation file.
 
     Raises:
@@ -69,7 +24,7 @@ def read_coco(path: Path, split: str) -> CocoFile:
         raise _invalid(path, f"cannot be read as JSON: {error}") from None
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "categories")):
         raise _invalid(path, "needs the lists `images`, `annotations` and `categories`")
-    file = CocoFile(path, split, hashlib.sha256(content).hexdigest(), _categories(path, data["categories"]), {})
+    file = BoxLabels(path, split, hashlib.sha256(content).hexdigest(), _categories(path, data["categories"]))
     names: set[str] = set()
     for entry in data["images"]:
         image = _image(path, entry)
@@ -97,9 +52,9 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
     return categories
 
 
-def _image(path: Path, entry: Any) -> CocoImage:
+def _image(path: Path, entry: Any) -> ListedImage:
     try:
-        image = CocoImage(int(entry["id"]), str(entry["file_name"]), int(entry["height"]), int(entry["width"]))
+        image = ListedImage(int(entry["id"]), str(entry["file_name"]), int(entry["height"]), int(entry["width"]))
     except (KeyError, TypeError, ValueError):
         raise _invalid(path, "has an image without id, file_name, height or width", value=str(entry)[:80]) from None
     if not image.file_name or image.height < 1 or image.width < 1:
@@ -107,7 +62,7 @@ def _image(path: Path, entry: Any) -> CocoImage:
     return image
 
 
-def _add(path: Path, file: CocoFile, entry: Any) -> None:
+def _add(path: Path, file: BoxLabels, entry: Any) -> None:
     try:
         number, category = int(entry["image_id"]), int(entry["category_id"])
         crowd = bool(entry.get("iscrowd", 0))
@@ -127,14 +82,7 @@ def _add(path: Path, file: CocoFile, entry: Any) -> None:
     except (TypeError, ValueError):
         file.bad.append(number)
         return
-    inside = x < image.width and y < image.height and x + width > 0 and y + height > 0
-    if not all(map(math.isfinite, (x, y, width, height, area))) or width <= 0 or height <= 0 or not inside:
-        file.bad.append(number)
-        return
-    # Half a pixel is rounding, no mistake.
-    if x < -0.5 or y < -0.5 or x + width > image.width + 0.5 or y + height > image.height + 0.5:
-        file.outside.append(number)
-    file.annotations.setdefault(number, []).append((x, y, x + width, y + height, category, crowd, area))
+    file.add(image, (x, y, x + width, y + height), category, crowd=crowd, area=area)
 
 
 def _invalid(path: Path, message: str, value: Any = None) -> CoreError:

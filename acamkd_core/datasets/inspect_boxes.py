@@ -1,4 +1,4 @@
-"""Looking at every image and box of a COCO folder before anything trains on it."""
+"""Looking at every image and box before anything trains on it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from collections import Counter, defaultdict
 
 from acamkd_core.datasets.base import Item
-from acamkd_core.datasets.coco import BoxDataset
-from acamkd_core.datasets.coco_file import CocoFile
+from acamkd_core.datasets.box_dataset import BoxDataset
+from acamkd_core.datasets.box_labels import BoxLabels
 from acamkd_core.datasets.findings import Progress, Seen, finding, look_at_image, sharing, walk
+from acamkd_core.datasets.paths import is_file
 from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SizeCount, SplitSummary
 
 
@@ -43,7 +44,7 @@ def inspect_boxes(dataset: BoxDataset, *, progress: Progress | None = None, thre
 
 def _look(dataset: BoxDataset, role: str, item: Item) -> Seen:
     entry = Seen(role, item)
-    if not item.image.is_file():
+    if not is_file(item.image):
         entry.problems.append(("dataset.missing_image", ""))
     elif item.image.stat().st_size == 0:
         entry.problems.append(("dataset.empty_file", dataset.relative(item.image)))
@@ -69,7 +70,7 @@ def _image_findings(dataset: BoxDataset, seen: list[Seen]) -> list[Finding]:
     ]
 
 
-def _file_findings(dataset: BoxDataset, role: str, file: CocoFile) -> list[Finding]:
+def _file_findings(dataset: BoxDataset, role: str, file: BoxLabels) -> list[Finding]:
     def names(ids: list[int]) -> list[str]:
         return list(dict.fromkeys(file.images[number].file_name for number in ids))
 
@@ -89,6 +90,7 @@ def _file_findings(dataset: BoxDataset, role: str, file: CocoFile) -> list[Findi
         found.append(finding("dataset.bad_boxes", role, len(file.bad), shown, f"in {len(shown)} images"))
     if file.outside:
         found.append(finding("dataset.boxes_outside", role, len(file.outside), names(file.outside), ""))
+    found += [finding(*note) for note in file.notes]
     ids = sorted(file.categories)
     if role == "train" and ids[-1] - ids[0] + 1 != len(ids):
         detail = f"{len(ids)} categories with ids from {ids[0]} to {ids[-1]}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +12,7 @@ import numpy as np
 
 from acamkd_core.datasets.base import ClassInfo, Item, Note, Sample
 from acamkd_core.datasets.masks import UNKNOWN_COLOR, read_ids, read_image, train_ids, unreadable
-from acamkd_core.datasets.paths import check_inside
+from acamkd_core.datasets.paths import check_inside, check_name
 from acamkd_core.spec.errors import CoreError
 
 
@@ -123,7 +122,7 @@ class MaskDataset:
                     value=self.relative(file),
                 )
             seen[label] = file
-            _check_name(self.relative(file))
+            check_name(self.relative(file))
             check_inside(file, self._roots, self.relative(file))
             has_label = role != "unlabelled" and label.is_file()
             if has_label:
@@ -152,14 +151,3 @@ class MaskDataset:
 def is_shown(path: Path, folder: Path) -> bool:
     """A file that a user put there: not `._00.png` (macOS), nor anything in `.ipynb_checkpoints`."""
     return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _check_name(name: str) -> None:
-    """Refuses names that are no Unicode text: they could be shown nowhere, and sent nowhere."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(name).decode("utf-8", "replace")
-        raise CoreError(
-            "dataset.file_name", f"the name of {shown} is not UTF-8", hint="rename the file", value=shown
-        ) from None

@@ -8,11 +8,9 @@ from pathlib import Path
 from acamkd_core.datasets.base import ClassInfo, Item
 from acamkd_core.datasets.classes import read_classes
 from acamkd_core.datasets.mask_dataset import MaskDataset, is_shown
-from acamkd_core.datasets.paths import check_inside
+from acamkd_core.datasets.paths import IMAGE_SUFFIXES, check_inside
 from acamkd_core.spec.datasets import MaskFolderDataset
 from acamkd_core.spec.errors import CoreError
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 class MaskFolder(MaskDataset):

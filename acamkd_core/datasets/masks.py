@@ -40,6 +40,15 @@ def read_image(path: Path) -> np.ndarray:
     return np.asarray(picture.convert("RGB"))
 
 
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Height and width from the header of an image file; None where there is no readable one."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            return picture.height, picture.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
 def read_ids(path: Path, classes: list[ClassInfo], ignore_id: int) -> np.ndarray:
     """A mask file as HxW uint16 raw ids; `UNKNOWN_COLOR` where an RGB mask has a colour that no class has.
 

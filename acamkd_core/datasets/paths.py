@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from acamkd_core.spec.errors import CoreError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def resolve_root(text: str, roots: Sequence[Path], field: str = "dataset.root") -> Path:
@@ -37,6 +40,14 @@ def is_inside(path: Path, roots: Sequence[Path]) -> bool:
     return not roots or any(path.is_relative_to(root.resolve()) for root in roots)
 
 
+def is_file(path: Path) -> bool:
+    """`Path.is_file` for names that come out of files: one that is too long for the system is no file either."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def check_inside(path: Path, roots: Sequence[Path], shown: str) -> None:
     """Refuse a file or folder whose real place (after links) is outside the roots."""
     if not is_inside(path.resolve(), roots):
@@ -47,3 +58,14 @@ def check_inside(path: Path, roots: Sequence[Path], shown: str) -> None:
             field="dataset.root",
             value=shown,
         )
+
+
+def check_name(name: str) -> None:
+    """Refuses names that are no Unicode text: they could be shown nowhere, and sent nowhere."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "replace")
+        raise CoreError(
+            "dataset.file_name", f"the name of {shown} is not UTF-8", hint="rename the file", value=shown
+        ) from None

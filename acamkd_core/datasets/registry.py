@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acamkd_core.datasets.base import Dataset
+from acamkd_core.datasets.box_dataset import BoxDataset
 from acamkd_core.datasets.cityscapes import IMAGES, Cityscapes, find_part
-from acamkd_core.datasets.coco import ANNOTATIONS, BoxDataset
+from acamkd_core.datasets.coco import ANNOTATIONS, CocoFolder
 from acamkd_core.datasets.findings import Progress
 from acamkd_core.datasets.inspect import inspect_masks
 from acamkd_core.datasets.inspect_boxes import inspect_boxes
@@ -15,6 +16,7 @@ from acamkd_core.datasets.mask_dataset import MaskDataset
 from acamkd_core.datasets.mask_folder import MaskFolder
 from acamkd_core.datasets.paths import resolve_root
 from acamkd_core.datasets.scenes import open_scenes
+from acamkd_core.datasets.yolo import DATA_FILES, Yolo, find_data_file
 from acamkd_core.spec.datasets import (
     AutoDataset,
     CityscapesDataset,
@@ -24,6 +26,7 @@ from acamkd_core.spec.datasets import (
     MaskFolderDataset,
     RegisteredDataset,
     ScenesDataset,
+    YoloDataset,
 )
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.inspection import InspectionReport
@@ -70,7 +73,9 @@ def open_dataset(
     if isinstance(spec, AutoDataset):
         spec = detect(spec, root, task)
     if isinstance(spec, CocoDataset):
-        return BoxDataset(spec, root, roots=roots, strict=strict)
+        return CocoFolder(spec, root, roots=roots, strict=strict)
+    if isinstance(spec, YoloDataset):
+        return Yolo(spec, root, roots=roots, strict=strict)
     if isinstance(spec, CityscapesDataset):
         return Cityscapes(spec, root, roots=roots, strict=strict)
     return MaskFolder(spec, root, roots=roots, strict=strict)
@@ -99,12 +104,14 @@ def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> Folde
         return CityscapesDataset(format="cityscapes", root=spec.root, splits=spec.splits)
     if boxes:
         return CocoDataset(format="coco", root=spec.root, splits=spec.splits)
+    if find_data_file(root) is not None:
+        return YoloDataset(format="yolo", root=spec.root, splits=spec.splits)
     found = sorted(path.name for path in root.iterdir())[:12]
     raise CoreError(
         "dataset.unknown_format",
         f"no known dataset format in {root.name}: mask_folder needs {', '.join(wanted)} (missing {', '.join(missing)}); "
         f"cityscapes needs {IMAGES}; "
-        f"coco needs an annotation file such as {ANNOTATIONS[0].format(split=spec.splits.train)}",
+        f"coco needs an annotation file such as {ANNOTATIONS[0].format(split=spec.splits.train)}; yolo needs {DATA_FILES[0]}",
         hint=f"found: {', '.join(found) or 'an empty folder'}",
         field="dataset.root",
         value=spec.root,

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from acamkd_core.datasets.coco import BoxDataset
+from acamkd_core.datasets.box_dataset import BoxDataset
+from acamkd_core.datasets.coco import CocoFolder
 from acamkd_core.datasets.mask_folder import MaskFolder
 from acamkd_core.datasets.scenes_canvas import CLASSES, THINGS
 from acamkd_core.datasets.scenes_write import Written, write_all
@@ -54,7 +55,7 @@ def open_scenes(
             annotation_file="boxes/{split}.json",
             image_folder="images/{split}",
         )
-        found = BoxDataset(as_boxes, root.resolve(), roots=inside, name="scenes")
+        found = CocoFolder(as_boxes, root.resolve(), roots=inside, name="scenes")
         found.digest = hashlib.sha256(f"boxes {pixels}".encode()).hexdigest()[:12]
         return found
     as_folder = MaskFolderDataset(format="mask_folder", root=str(root), splits=Splits(**splits.model_dump()))

@@ -11,7 +11,7 @@ import onnxruntime
 import torch
 
 import acamkd_core
-from acamkd_core.datasets.coco import BoxDataset
+from acamkd_core.datasets.box_dataset import BoxDataset
 from acamkd_core.engine.build import Built, Data
 from acamkd_core.engine.evaluate import Score, evaluate
 from acamkd_core.engine.parts import Emit, Run

@@ -287,7 +287,7 @@ class DatasetCreate(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")
     path: str = Field(description="Folder, absolute or relative to a configured root.")
-    format: Literal["auto", "mask_folder", "cityscapes", "coco"] = "auto"
+    format: Literal["auto", "mask_folder", "cityscapes", "coco", "yolo"] = "auto"
 
 
 class ModelInfo(BaseModel):

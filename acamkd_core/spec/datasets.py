@@ -82,6 +82,17 @@ class CocoDataset(SpecModel):
     )
 
 
+class YoloDataset(SpecModel):
+    """YOLO's layout: a data.yaml with names and splits, images/ and labels/ with one text file an image."""
+
+    format: Literal["yolo"] = Field(description="YOLO: data.yaml, images/ and labels/.")
+    root: str = Field(description="Folder that holds data.yaml, and images and labels below it.")
+    splits: Splits = Field(default_factory=Splits, description="Keys of data.yaml that name the splits' images.")
+    data_file: str | None = Field(
+        default=None, description="Name of data.yaml below `root`; automatic: data.yaml, or the only YAML file."
+    )
+
+
 class ScenesDataset(SpecModel):
     """Procedural street scenes, made on the spot: no download, same pixels for the same seed everywhere."""
 
@@ -113,17 +124,18 @@ class RegisteredDataset(SpecModel):
 
 
 DatasetSpec = Annotated[
-    AutoDataset | MaskFolderDataset | CityscapesDataset | CocoDataset | ScenesDataset | RegisteredDataset,
+    AutoDataset | MaskFolderDataset | CityscapesDataset | CocoDataset | YoloDataset | ScenesDataset | RegisteredDataset,
     Field(discriminator="format"),
 ]
 
 
 # Formats that are a folder: what a dataset can be registered as. One that is not listed here is opened by detection.
-FolderDataset = MaskFolderDataset | CityscapesDataset | CocoDataset
+FolderDataset = MaskFolderDataset | CityscapesDataset | CocoDataset | YoloDataset
 FOLDER_FORMATS: dict[str, type[FolderDataset]] = {
     "mask_folder": MaskFolderDataset,
     "cityscapes": CityscapesDataset,
     "coco": CocoDataset,
+    "yolo": YoloDataset,
 }
 
 

@@ -295,6 +295,7 @@ _LABELS: dict[str, TaskName] = {
     "mask_folder": "semantic_segmentation",
     "cityscapes": "semantic_segmentation",
     "coco": "detection",
+    "yolo": "detection",
 }
 
 

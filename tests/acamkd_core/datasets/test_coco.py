@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acamkd_core.datasets.coco import BoxDataset
+from acamkd_core.datasets.box_dataset import BoxDataset
 from acamkd_core.datasets.contact_sheet import contact_sheet
 from acamkd_core.datasets.registry import inspect_dataset, open_dataset
 from acamkd_core.spec.datasets import AutoDataset, CocoDataset, ScenesDataset

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from acamkd_core.datasets.coco import BoxDataset
+from acamkd_core.datasets.box_dataset import BoxDataset
 from acamkd_core.datasets.registry import open_dataset
 from acamkd_core.exports import predict
 from acamkd_core.exports.base import ExportClass, ExportSource

@@ -14,7 +14,12 @@ from tests.server.api.conftest import World
 
 API = "/api/v1"
 STUDENTS = {"semantic_segmentation": "mobile_deeplabv3", "detection": "retinanet-mobilenet_v2"}
-PAIRS = [("mask_folder", "semantic_segmentation"), ("cityscapes", "semantic_segmentation"), ("coco", "detection")]
+PAIRS = [
+    ("mask_folder", "semantic_segmentation"),
+    ("cityscapes", "semantic_segmentation"),
+    ("coco", "detection"),
+    ("yolo", "detection"),
+]
 
 
 def test_what_can_be_registered_is_what_can_be_opened() -> None:
