@@ -10,7 +10,7 @@ from pathlib import Path
 from acamkd_core.datasets.base import Boxes, ClassInfo, Item, Sample
 from acamkd_core.datasets.box_labels import BoxLabels
 from acamkd_core.datasets.classes import automatic_color, read_classes
-from acamkd_core.datasets.findings import KINDS
+from acamkd_core.datasets.findings import refuse
 from acamkd_core.datasets.masks import read_image
 from acamkd_core.datasets.paths import check_inside, is_file, is_inside
 from acamkd_core.spec.errors import CoreError
@@ -198,11 +198,7 @@ class BoxDataset:
                     value=found[0],
                 )
         for note in file.notes:
-            severity, words, hint = KINDS[note.code]
-            if severity == "error":
-                told = words.format(count=note.found, detail=note.detail)
-                first = note.files[0] if note.files else file.path.name
-                raise CoreError(note.code, f"{told}: {first}", hint=hint, field=f"dataset.splits.{role}", value=first)
+            refuse(note, file.path.name)
 
     def _digest(self) -> str:
         lines = [json.dumps([[c.id, c.name] for c in self.classes])]

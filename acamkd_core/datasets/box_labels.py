@@ -11,6 +11,17 @@ import numpy as np
 from acamkd_core.datasets.base import Boxes, Note
 
 
+def notes_of(problems: dict[str, list[tuple[str, str]]], role: str) -> list[Note]:
+    """Problems by code, each (file, detail), as one note a code."""
+    notes = []
+    for code, rows in problems.items():
+        details = list(dict.fromkeys(detail for _, detail in rows if detail))
+        told = ", ".join(details[:4]) + (" ..." if len(details) > 4 else "")
+        if rows:
+            notes.append(Note(code, role, len(rows), list(dict.fromkeys(file for file, _ in rows)), told))
+    return notes
+
+
 @dataclass(frozen=True)
 class ListedImage:
     """An image that labels name; height and width 0 where nothing states them and the file cannot be read."""

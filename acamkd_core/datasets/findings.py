@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from acamkd_core.datasets.base import Dataset, Item
+from acamkd_core.datasets.base import Dataset, Item, Note
 from acamkd_core.datasets.masks import read_image
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.inspection import Finding, Severity
@@ -63,8 +63,8 @@ KINDS: dict[str, tuple[Severity, str, str | None]] = {
         "{count} images are also in {detail}: scores on them mean nothing",
         "remove them from one of the splits",
     ),
-    "dataset.missing_image": ("error", "{count} images of the annotation file do not exist", "copy them, or drop them"),
-    "dataset.image_twice": ("error", "{count} images are listed twice in the annotation file", "list each image once"),
+    "dataset.missing_image": ("error", "{count} listed images do not exist", "copy them, or drop them"),
+    "dataset.image_twice": ("error", "{count} images are listed twice", "list each image once"),
     "dataset.unknown_image": ("error", "{count} boxes belong to an image that is not listed (ids {detail})", None),
     "dataset.unknown_category": (
         "error",
@@ -87,6 +87,17 @@ KINDS: dict[str, tuple[Severity, str, str | None]] = {
         "warning",
         "the category ids have gaps ({detail}): channels follow the order of the ids",
         "a foreign detector may count its channels by id",
+    ),
+    "dataset.missing_annotation": (
+        "error",
+        "{count} images have no annotation file",
+        "add them, or list the images as `splits.unlabelled`",
+    ),
+    "dataset.annotation_unreadable": ("error", "{count} annotation files cannot be read ({detail})", None),
+    "dataset.unknown_name": (
+        "error",
+        "{count} objects are of a class that is not known: {detail}",
+        "write your classes' names into a classes.json beside JPEGImages",
     ),
     "dataset.label_line": (
         "error",
@@ -181,3 +192,17 @@ def finding(code: str, role: str, count: int, files: list[str], detail: str) -> 
         count=count,
         files=sorted(files)[:EXAMPLES],
     )
+
+
+def refuse(note: Note, where: str) -> None:
+    """Raises what is noted where it is an error: it would only show after hours of training, or never.
+
+    Args:
+        note: what opening a dataset showed.
+        where: the file to name when the note names none.
+    """
+    severity, words, hint = KINDS[note.code]
+    if severity == "error":
+        first = note.files[0] if note.files else where
+        told = words.format(count=note.found, detail=note.detail)
+        raise CoreError(note.code, f"{told}: {first}", hint=hint, field=f"dataset.splits.{note.role}", value=first)

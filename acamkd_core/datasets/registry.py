@@ -14,8 +14,11 @@ from acamkd_core.datasets.inspect import inspect_masks
 from acamkd_core.datasets.inspect_boxes import inspect_boxes
 from acamkd_core.datasets.mask_dataset import MaskDataset
 from acamkd_core.datasets.mask_folder import MaskFolder
-from acamkd_core.datasets.paths import resolve_root
+from acamkd_core.datasets.paths import check_inside, resolve_root
 from acamkd_core.datasets.scenes import open_scenes
+from acamkd_core.datasets.voc import IMAGES as JPEG_IMAGES
+from acamkd_core.datasets.voc import MASKS as VOC_MASKS
+from acamkd_core.datasets.voc import VocBoxes, VocMasks, find_voc
 from acamkd_core.datasets.yolo import DATA_FILES, Yolo, find_data_file
 from acamkd_core.spec.datasets import (
     AutoDataset,
@@ -26,6 +29,7 @@ from acamkd_core.spec.datasets import (
     MaskFolderDataset,
     RegisteredDataset,
     ScenesDataset,
+    VocDataset,
     YoloDataset,
 )
 from acamkd_core.spec.errors import CoreError
@@ -74,11 +78,32 @@ def open_dataset(
         spec = detect(spec, root, task)
     if isinstance(spec, CocoDataset):
         return CocoFolder(spec, root, roots=roots, strict=strict)
+    if isinstance(spec, VocDataset):
+        return _open_voc(spec, root, roots, strict, task)
     if isinstance(spec, YoloDataset):
         return Yolo(spec, root, roots=roots, strict=strict)
     if isinstance(spec, CityscapesDataset):
         return Cityscapes(spec, root, roots=roots, strict=strict)
     return MaskFolder(spec, root, roots=roots, strict=strict)
+
+
+def _open_voc(
+    spec: VocDataset, root: Path, roots: Sequence[Path], strict: bool, task: TaskName | None
+) -> MaskDataset | BoxDataset:
+    folder = find_voc(root)
+    if folder is None:
+        raise CoreError(
+            "dataset.unknown_format",
+            f"there is no {JPEG_IMAGES} in {root.name}, nor in a VOC<year> folder below it",
+            field="dataset.root",
+            value=spec.root,
+        )
+    check_inside(folder, roots, folder.name)
+    boxes = task == "detection" if task is not None else not (folder / VOC_MASKS).is_dir()
+    if spec.labels is not None:
+        boxes = spec.labels == "boxes"
+    kind = VocBoxes if boxes else VocMasks
+    return kind(spec, folder.resolve(), roots=roots, strict=strict)
 
 
 def inspect_dataset(dataset: Dataset, *, progress: Progress | None = None, threads: int = 4) -> InspectionReport:
@@ -104,6 +129,8 @@ def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> Folde
         return CityscapesDataset(format="cityscapes", root=spec.root, splits=spec.splits)
     if boxes:
         return CocoDataset(format="coco", root=spec.root, splits=spec.splits)
+    if find_voc(root) is not None:
+        return VocDataset(format="voc", root=spec.root, splits=spec.splits)
     if find_data_file(root) is not None:
         return YoloDataset(format="yolo", root=spec.root, splits=spec.splits)
     found = sorted(path.name for path in root.iterdir())[:12]
@@ -111,7 +138,7 @@ def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> Folde
         "dataset.unknown_format",
         f"no known dataset format in {root.name}: mask_folder needs {', '.join(wanted)} (missing {', '.join(missing)}); "
         f"cityscapes needs {IMAGES}; "
-        f"coco needs an annotation file such as {ANNOTATIONS[0].format(split=spec.splits.train)}; yolo needs {DATA_FILES[0]}",
+        f"coco needs an annotation file such as {ANNOTATIONS[0].format(split=spec.splits.train)}; voc needs {JPEG_IMAGES}; yolo needs {DATA_FILES[0]}",
         hint=f"found: {', '.join(found) or 'an empty folder'}",
         field="dataset.root",
         value=spec.root,

@@ -12,9 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from acamkd_core.datasets.base import Note
 from acamkd_core.datasets.box_dataset import BoxDataset
-from acamkd_core.datasets.box_labels import BoxLabels, ListedImage
+from acamkd_core.datasets.box_labels import BoxLabels, ListedImage, notes_of
 from acamkd_core.datasets.mask_dataset import is_shown
 from acamkd_core.datasets.masks import image_size
 from acamkd_core.datasets.paths import IMAGE_SUFFIXES, check_inside, check_name, is_file
@@ -148,11 +147,7 @@ class Yolo(BoxDataset):
             alone = self._alone(images)
             problems["dataset.label_without_image"] += [(self.relative(path), "") for path in alone]
         labels.digest = digest.hexdigest()
-        labels.notes = [
-            Note(code, role, len(rows), list(dict.fromkeys(file for file, _ in rows)), _some(rows))
-            for code, rows in problems.items()
-            if rows
-        ]
+        labels.notes = notes_of(problems, role)
         return labels
 
     def _read_label(
@@ -208,8 +203,3 @@ class Yolo(BoxDataset):
         folders = {label.parent for label in mine} - {image.parent for image in images}
         found = {path for folder in folders if folder.is_dir() for path in folder.glob("*.txt")}
         return sorted(path for path in found - mine - others if path.name != "classes.txt")
-
-
-def _some(rows: list[tuple[str, str]]) -> str:
-    details = list(dict.fromkeys(detail for _, detail in rows if detail))
-    return ", ".join(details[:4]) + (" ..." if len(details) > 4 else "")

@@ -24,7 +24,7 @@ class _Stopped(Exception):
 def run_inspection(spec: InspectSpec, run: Run, *, emit: Emit, should_stop: Callable[[], bool]) -> JobResult:
     """Decodes every file of a dataset; the report is an event, the contact sheet a file. Findings are no failure."""
     emit(StageEvent(stage="data"))
-    dataset = open_dataset(spec.dataset, roots=run.roots or (), cache=run.cache, strict=False)
+    dataset = open_dataset(spec.dataset, roots=run.roots or (), cache=run.cache, strict=False, task=spec.task)
 
     def tell(done: int, total: int, rate: float) -> None:
         emit(

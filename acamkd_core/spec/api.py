@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from acamkd_core.spec.errors import ErrorInfo
+from acamkd_core.spec.tasks import TaskName
 
 T = TypeVar("T")
 
@@ -287,7 +288,10 @@ class DatasetCreate(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")
     path: str = Field(description="Folder, absolute or relative to a configured root.")
-    format: Literal["auto", "mask_folder", "cityscapes", "coco", "yolo"] = "auto"
+    format: Literal["auto", "mask_folder", "cityscapes", "coco", "voc", "yolo"] = "auto"
+    task: TaskName | None = Field(
+        default=None, description="Which labels to take where a folder has masks and boxes; automatic: masks first."
+    )
 
 
 class ModelInfo(BaseModel):

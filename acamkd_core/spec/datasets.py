@@ -82,6 +82,22 @@ class CocoDataset(SpecModel):
     )
 
 
+class VocDataset(SpecModel):
+    """Pascal VOC as it is unpacked: JPEGImages, ImageSets, SegmentationClass and Annotations."""
+
+    format: Literal["voc"] = Field(description="Pascal VOC: palette masks, or boxes in XML.")
+    root: str = Field(description="Folder that holds JPEGImages, or a VOC<year> folder or VOCdevkit with one.")
+    splits: Splits = Field(default_factory=Splits, description="Names of the lists below ImageSets.")
+    labels: Literal["masks", "boxes"] | None = Field(
+        default=None,
+        description="Which labels to take; automatic: those of the job's task, else masks where there are any.",
+    )
+    difficult: Literal["ignore", "keep"] = Field(
+        default="ignore",
+        description="Boxes marked difficult: `ignore` neither trains on them nor counts them, as the challenge does.",
+    )
+
+
 class YoloDataset(SpecModel):
     """YOLO's layout: a data.yaml with names and splits, images/ and labels/ with one text file an image."""
 
@@ -124,17 +140,25 @@ class RegisteredDataset(SpecModel):
 
 
 DatasetSpec = Annotated[
-    AutoDataset | MaskFolderDataset | CityscapesDataset | CocoDataset | YoloDataset | ScenesDataset | RegisteredDataset,
+    AutoDataset
+    | MaskFolderDataset
+    | CityscapesDataset
+    | CocoDataset
+    | VocDataset
+    | YoloDataset
+    | ScenesDataset
+    | RegisteredDataset,
     Field(discriminator="format"),
 ]
 
 
 # Formats that are a folder: what a dataset can be registered as. One that is not listed here is opened by detection.
-FolderDataset = MaskFolderDataset | CityscapesDataset | CocoDataset | YoloDataset
+FolderDataset = MaskFolderDataset | CityscapesDataset | CocoDataset | VocDataset | YoloDataset
 FOLDER_FORMATS: dict[str, type[FolderDataset]] = {
     "mask_folder": MaskFolderDataset,
     "cityscapes": CityscapesDataset,
     "coco": CocoDataset,
+    "voc": VocDataset,
     "yolo": YoloDataset,
 }
 

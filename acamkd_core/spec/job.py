@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from acamkd_core.spec.base import SpecModel, refusal
-from acamkd_core.spec.datasets import AugmentSpec, DatasetSpec, dataset_from_shorthand
+from acamkd_core.spec.datasets import AugmentSpec, DatasetSpec, VocDataset, dataset_from_shorthand
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
 from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
@@ -271,7 +271,7 @@ class JobSpec(SpecModel):
             for role, model in networks.items()
             if model is not None and model.arch is not None
         }
-        if (labels := _LABELS.get(self.dataset.format)) is not None:
+        if (labels := labels_of(self.dataset)) is not None:
             found[f"dataset ({self.dataset.format})"] = labels
         if found and "task" not in self.model_fields_set:
             _set_default(self, "task", next(iter(found.values())))
@@ -290,13 +290,20 @@ class JobSpec(SpecModel):
         return self
 
 
-# What the labels of a format are for; other formats (auto, registered, scenes) can be either.
+# What the labels of a format are for; other formats (auto, registered, scenes, voc) can be either.
 _LABELS: dict[str, TaskName] = {
     "mask_folder": "semantic_segmentation",
     "cityscapes": "semantic_segmentation",
     "coco": "detection",
     "yolo": "detection",
 }
+
+
+def labels_of(dataset: DatasetSpec) -> TaskName | None:
+    """The task that a dataset's labels are for, where its spec says so."""
+    if isinstance(dataset, VocDataset) and dataset.labels is not None:
+        return "detection" if dataset.labels == "boxes" else "semantic_segmentation"
+    return _LABELS.get(dataset.format)
 
 
 def _set_default(model: SpecModel, name: str, value: object) -> None:
@@ -312,6 +319,9 @@ class InspectSpec(SpecModel):
     kind: Literal["inspect"] = Field(description="Kind of job.")
     name: Name | None = Field(default=None, description="Lower-case name; automatic: two words.")
     dataset: DatasetSpec = Field(description="The dataset to inspect.")
+    task: TaskName | None = Field(
+        default=None, description="Which labels to look at where a folder has masks and boxes; automatic: masks first."
+    )
     preview_images: int = Field(default=12, ge=0, le=64, description="Images on the contact sheet.")
 
     @field_validator("dataset", mode="before")

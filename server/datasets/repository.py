@@ -14,10 +14,19 @@ from server.db.tables import Dataset
 
 
 def create(
-    session: Session, *, project_id: str, name: str, format: str, root: str, inspect_job: str | None = None
+    session: Session,
+    *,
+    project_id: str,
+    name: str,
+    format: str,
+    root: str,
+    inspect_job: str | None = None,
+    task: str | None = None,
 ) -> Dataset:
     """Registers a dataset as `inspecting`. Raises CoreError `dataset.name_taken`."""
-    row = Dataset(id=new_id(), project_id=project_id, name=name, format=format, root=root, inspect_job=inspect_job)
+    row = Dataset(
+        id=new_id(), project_id=project_id, name=name, format=format, root=root, inspect_job=inspect_job, task=task
+    )
     try:
         with session.begin_nested():
             session.add(row)

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from acamkd_core.spec.api import DatasetCreate, DatasetInfo, Page
 from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.tasks import TaskName
 from server.auth import repository as audit
 from server.auth.service import CallerScope
 from server.datasets import repository
@@ -60,9 +61,11 @@ def get_dataset(*, session: Session, caller: CallerScope, name: str) -> DatasetI
     return dataset_info(_find(session, caller, name))
 
 
-def register(session: Session, caller: CallerScope, *, name: str, format: str, root: str) -> DatasetInfo:
+def register(
+    session: Session, caller: CallerScope, *, name: str, format: str, root: str, task: TaskName | None = None
+) -> DatasetInfo:
     """Adds a row and queues its inspection. Raises CoreError `dataset.name_taken`."""
-    row = repository.create(session, project_id=caller.project_id, name=name, format=format, root=root)
+    row = repository.create(session, project_id=caller.project_id, name=name, format=format, root=root, task=task)
     job = queue_inspection(session, caller, dataset=row)
     repository.set_inspect_job(session, dataset_id=row.id, job_id=job.id)
     session.flush()
@@ -75,7 +78,7 @@ def create_dataset(*, session: Session, caller: CallerScope, config: Settings, r
     root = inside_roots(request.path, config, field="path", kind="folder")
     if not root.is_dir():
         raise CoreError("dataset.not_a_folder", "a dataset is a folder", field="path", value=request.path)
-    return register(session, caller, name=request.name, format=request.format, root=str(root))
+    return register(session, caller, name=request.name, format=request.format, root=str(root), task=request.task)
 
 
 def inspect_again(*, session: Session, caller: CallerScope, name: str) -> DatasetInfo:

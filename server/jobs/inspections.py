@@ -22,6 +22,8 @@ def queue_inspection(session: Session, caller: CallerScope, *, dataset: Dataset)
     """Inserts the job that inspects a dataset's folder."""
     kind = dataset.format if dataset.format in FOLDER_FORMATS else "auto"
     submitted: dict[str, Any] = {"kind": "inspect", "dataset": {"format": kind, "root": dataset.root}}
+    if dataset.task is not None:  # asked for at registration, or what the last inspection found
+        submitted["task"] = dataset.task
     base = f"inspect-{dataset.name}"[:72]
     free = not repository.names_taken(session, project_id=caller.project_id, names=[base])
     name = base if free else names.successor_name(session, caller.project_id, base)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.acamkd_core.datasets.cityscapes_factory import write_cityscapes
+from tests.acamkd_core.datasets.voc_factory import write_voc
 from tests.acamkd_core.datasets.yolo_factory import write_yolo
 from tests.acamkd_core.engine.test_detection_run import ARCH
 from tests.acamkd_core.engine.world import NET, go
@@ -18,8 +19,13 @@ SHORT = {"schedule": {"iterations": 2}, "batch": {"global_size": 2}, "evaluation
 
 @pytest.mark.parametrize(
     ("write", "net", "metric"),
-    [(write_cityscapes, NET, "best/miou"), (write_yolo, ARCH, "best/map")],
-    ids=["cityscapes", "yolo"],
+    [
+        (write_cityscapes, NET, "best/miou"),
+        (write_yolo, ARCH, "best/map"),
+        (write_voc, NET, "best/miou"),
+        (write_voc, ARCH, "best/map"),
+    ],
+    ids=["cityscapes", "yolo", "voc-masks", "voc-boxes"],
 )
 def test_a_format_trains_and_its_gate_passes(
     tmp_path: Path, write: Callable[..., Path], net: dict[str, object], metric: str

@@ -19,6 +19,8 @@ PAIRS = [
     ("cityscapes", "semantic_segmentation"),
     ("coco", "detection"),
     ("yolo", "detection"),
+    ("voc", "detection"),
+    ("voc", "semantic_segmentation"),
 ]
 
 
@@ -30,10 +32,11 @@ def test_what_can_be_registered_is_what_can_be_opened() -> None:
 @pytest.mark.parametrize(("format", "task"), PAIRS)
 def test_a_registered_format_reaches_inspection_and_job(world: World, format: str, task: str) -> None:
     (world.roots / "data").mkdir()
-    body = {"name": "data", "path": "data", "format": format}
+    body = {"name": "data", "path": "data", "format": format, "task": task}
     made = world.client.post(f"{API}/datasets", json=body).json()
     inspection = world.client.get(f"{API}/jobs/{made['inspect_job']}/spec").json()
     assert inspection["spec"]["dataset"]["format"] == format
+    assert inspection["spec"]["task"] == task
     report = {
         "digest": "beefbeef", "task": task, "ignore_id": None, "findings": [],
         "splits": [{"role": "train", "images": 20}, {"role": "val", "images": 9}],
