@@ -1,10 +1,14 @@
 """Backbones on torchvision's building blocks, with the output stride set by dilation.
 
-Both publish four levels, c2 to c5, after the stages at nominal strides 4, 8, 16 and 32. MobileNetV2 is cut after its
-320-channel block: the 1280-channel convolution that follows serves image classification only.
+All publish four levels, c2 to c5, at nominal strides 4, 8, 16 and 32. MobileNetV2 is cut after its 320-channel block:
+the 1280-channel convolution that follows serves image classification only. MobileNetV3 keeps its last 1x1 convolution
+(960 channels), as the segmentation networks of its paper do.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,7 +16,7 @@ from acamkd_core.models.base import Level
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the torchvision imports below safe)
 
 # isort: split
-from torchvision.models import mobilenet_v2, resnet18, resnet34, resnet50, resnet101
+from torchvision.models import mobilenet_v2, mobilenet_v3_large, resnet18, resnet34, resnet50, resnet101
 
 _RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50, "resnet101": resnet101}
 _LEVELS = ("c2", "c3", "c4", "c5")
@@ -79,18 +83,14 @@ class ResNet(Backbone):
         return [nn.ModuleList([self.stem, self.layer1]), self.layer2, self.layer3, self.layer4]
 
 
-class MobileNetV2(Backbone):
-    """MobileNetV2 (Sandler et al. 2018, table 2) of any width, up to and including the 320-channel block."""
+class _Blocks(Backbone):
+    """A backbone that is one row of blocks, as torchvision's `features`; levels are the outputs of the blocks `_ENDS`."""
 
-    _ENDS = (3, 6, 13, 17)  # last block of each level in torchvision's `features`
+    _ENDS: tuple[int, ...]
+    features: nn.Sequential
 
-    def __init__(self, *, width: float, output_stride: int) -> None:
-        super().__init__()
-        self.features: nn.Sequential = mobilenet_v2(width_mult=width).features[:-1]
-        starts = (0, *(end + 1 for end in self._ENDS[:-1]))
-        stages = [self.features[start : end + 1] for start, end in zip(starts, self._ENDS, strict=True)]
-        strides = _dilate(stages, output_stride)
-        channels = [self.features[end].out_channels for end in self._ENDS]
+    def _publish(self, strides: list[int]) -> None:
+        channels: list[Any] = [self.features[end].out_channels for end in self._ENDS]
         self.levels = {n: Level(c, s) for n, c, s in zip(_LEVELS, channels, strides, strict=True)}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -134,7 +134,34 @@ class MobileNetV2(Backbone):
         return [self.features[start : end + 1] for start, end in zip(starts, self._ENDS, strict=True)]
 
 
-def _dilate(stages: list[nn.Sequential], output_stride: int) -> list[int]:
+class MobileNetV2(_Blocks):
+    """MobileNetV2 (Sandler et al. 2018, table 2) of any width, up to and including the 320-channel block."""
+
+    _ENDS = (3, 6, 13, 17)
+
+    def __init__(self, *, width: float, output_stride: int) -> None:
+        super().__init__()
+        self.features = mobilenet_v2(width_mult=width).features[:-1]
+        self._publish(_dilate(self.stages(), output_stride))
+
+
+class MobileNetV3Large(_Blocks):
+    """MobileNetV3-Large (Howard et al. 2019, table 1) with torchvision's dilation, which ends at output stride 16.
+
+    c3 is the first map at stride 8 and not the last: it is what the segmentation head of the paper's networks reads.
+    """
+
+    _ENDS = (3, 4, 12, 16)
+
+    def __init__(self, *, output_stride: int) -> None:
+        super().__init__()
+        # The keyword halves the last stage's stride only. Its first block takes the doubled dilation at once, and its
+        # kernels are 5x5: `_dilate` would give other networks than the published weights were trained in.
+        self.features = mobilenet_v3_large(dilated=output_stride == 16).features
+        self._publish([4, 8, 16, output_stride])
+
+
+def _dilate(stages: Sequence[nn.Module], output_stride: int) -> list[int]:
     """Trades strides beyond `output_stride` for dilation, in place; returns each stage's stride.
 
     The convolution that lost its stride keeps the dilation of the stage before (its input has that grid); the

@@ -8,7 +8,9 @@ from typing import Any
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.deeplabv3 import DeepLabV3
 from acamkd_core.models.fcos import FCOS
+from acamkd_core.models.lraspp import LRASPP
 from acamkd_core.models.mobile_deeplabv3 import MobileDeepLabV3
+from acamkd_core.models.pspnet import PSPNet
 from acamkd_core.models.retinanet import RetinaNet
 from acamkd_core.models.ssdlite import SSDLite
 from acamkd_core.spec.errors import CoreError
@@ -16,8 +18,10 @@ from acamkd_core.spec.models import (
     Arch,
     DeepLabV3Arch,
     FCOSArch,
+    LRASPPArch,
     MobileDeepLabV3Arch,
     Preprocess,
+    PSPNetArch,
     RetinaNetArch,
     SSDLiteArch,
 )
@@ -25,6 +29,8 @@ from acamkd_core.spec.models import (
 FAMILIES: dict[type[Any], Callable[..., TaskModel]] = {
     DeepLabV3Arch: DeepLabV3,
     MobileDeepLabV3Arch: MobileDeepLabV3,
+    PSPNetArch: PSPNet,
+    LRASPPArch: LRASPP,
     RetinaNetArch: RetinaNet,
     FCOSArch: FCOS,
     SSDLiteArch: SSDLite,

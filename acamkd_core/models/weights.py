@@ -30,7 +30,12 @@ __all__ = [
 
 _BACKBONE = "backbone."
 LISTED = 50  # names in the log of a run; an odd file may have thousands
-_CLASSIFIER = "aspp_head.classifier.weight"
+# Where a network of each kind says how many classes it knows.
+_CLASSIFIERS = (
+    "aspp_head.classifier.weight",
+    "psp_head.classifier.weight",
+    "lraspp_head.high_classifier.weight",
+)
 # Not needed to compute scores: the auxiliary head serves training only, the counter only cumulative averages.
 _OPTIONAL_PREFIX, _OPTIONAL_SUFFIX = "aux_head.", "num_batches_tracked"
 
@@ -222,8 +227,8 @@ def _is_backbone(name: str, layout: str) -> bool:
 
 
 def _require_complete(report: LoadReport, field: str) -> None:
-    if _CLASSIFIER in report.mismatched:
-        theirs, wanted = (shape[0] for shape in report.mismatched[_CLASSIFIER])
+    for classifier in (name for name in _CLASSIFIERS if name in report.mismatched):
+        theirs, wanted = (shape[0] for shape in report.mismatched[classifier])
         if theirs != wanted:
             raise CoreError(
                 "weights.other_classes",

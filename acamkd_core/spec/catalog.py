@@ -104,11 +104,15 @@ def levels_of(arch: Any, num_classes: int) -> tuple[LevelFacts, ...]:
             for index, name in enumerate(NECK_LEVELS[arch.family])
         ]
         return (*levels, *neck)
-    aspp = getattr(arch, "aspp_channels", 256)
+    name, width = {
+        "pspnet": ("psp", getattr(arch, "psp_channels", 0)),
+        "lraspp": ("lraspp", getattr(arch, "head_channels", 0)),
+    }.get(arch.family, ("aspp", getattr(arch, "aspp_channels", 256)))
     return (
         *levels,
-        LevelFacts(name="aspp", channels=aspp, stride=arch.output_stride),
-        LevelFacts(name="logits", channels=num_classes, stride=arch.output_stride),
+        LevelFacts(name=name, channels=width, stride=arch.output_stride),
+        # LR-ASPP adds its two branches on the shallow one's grid.
+        LevelFacts(name="logits", channels=num_classes, stride=8 if arch.family == "lraspp" else arch.output_stride),
     )
 
 

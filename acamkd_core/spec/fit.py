@@ -47,8 +47,7 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
 def no_way_on(term: MethodTerm, family: str) -> ErrorInfo | None:
     """The first level from which a teacher of this family cannot go on though the method needs it; None when all fit.
 
-    MasKD trains its tokens through the rest of the teacher. A segmenter goes on from any level; a detector's head is
-    entered at its pyramid, because the levels below it feed several of the pyramid's at once.
+    MasKD trains its tokens through the rest of the teacher; `ENTRY_LEVELS` says why some families cannot go on.
     """
     entries = ENTRY_LEVELS.get(family)
     if term.method != "maskd" or entries is None:

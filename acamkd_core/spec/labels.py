@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from acamkd_core.spec.models import Arch, DeepLabV3Arch, FCOSArch, RetinaNetArch, SSDLiteArch
+from acamkd_core.spec.models import (
+    Arch,
+    DeepLabV3Arch,
+    FCOSArch,
+    LRASPPArch,
+    PSPNetArch,
+    RetinaNetArch,
+    SSDLiteArch,
+)
 
-_BACKBONES = {"mobilenet_v2": "MBV2", "resnet18": "R18", "resnet34": "R34", "resnet50": "R50", "resnet101": "R101"}
+_BACKBONES = {
+    "mobilenet_v2": "MBV2",
+    "mobilenet_v3_large": "MBV3",
+    "resnet18": "R18",
+    "resnet34": "R34",
+    "resnet50": "R50",
+    "resnet101": "R101",
+}
 
 
 def arch_label(arch: Arch) -> str:
@@ -14,6 +29,10 @@ def arch_label(arch: Arch) -> str:
         return f"DLv3-{_BACKBONES[arch.backbone]}{width}"
     if isinstance(arch, FCOSArch):
         return f"FCOS-{_BACKBONES[arch.backbone]}{width}"
+    if isinstance(arch, PSPNetArch):
+        return f"PSPNet-{_BACKBONES[arch.backbone]}{width}"
+    if isinstance(arch, LRASPPArch):
+        return f"LR-ASPP-{_BACKBONES[arch.backbone]}{width}"
     if isinstance(arch, RetinaNetArch):
         return f"RetinaNet-{_BACKBONES[arch.backbone]}{width}"
     if isinstance(arch, SSDLiteArch):

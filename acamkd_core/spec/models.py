@@ -51,6 +51,57 @@ class MobileDeepLabV3Arch(SpecModel):
     align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
 
 
+class PSPNetArch(SpecModel):
+    """PSPNet (Zhao et al. 2017): dilated backbone, averages over grids of several sizes, 3x3 convolution, classifier."""
+
+    family: Literal["pspnet"] = Field(description="PSPNet with pyramid pooling.")
+    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="resnet50", description="Feature extractor.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
+    output_stride: Literal[8, 16] = Field(default=8, description="Input size over feature size.")
+    psp_channels: int = Field(
+        default=512, ge=8, le=2048, description="Channels of the 3x3 convolution behind the pyramid."
+    )
+    bins: tuple[int, ...] = Field(
+        default=(1, 2, 3, 6), description="Cells a side of each grid; each gets an equal share of c5's channels."
+    )
+    align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
+    aux_head: bool = Field(default=False, description="Auxiliary FCN head on c4; used in training only.")
+    deep_stem: bool = Field(
+        default=False, description="Three 3x3 convolutions instead of the 7x7 (ResNet only; CIRKD's networks have it)."
+    )
+
+    @model_validator(mode="after")
+    def _fits_backbone(self) -> PSPNetArch:
+        if self.backbone == "mobilenet_v2" and self.deep_stem:
+            raise ValueError("deep_stem belongs to ResNet backbones")
+        if self.backbone != "mobilenet_v2" and self.width != 1.0:
+            raise ValueError("width belongs to mobilenet_v2")
+        if not 1 <= len(self.bins) <= 8 or min(self.bins) < 1 or max(self.bins) > 64:
+            raise ValueError("bins needs 1 to 8 grids of 1 to 64 cells a side")
+        return self
+
+
+class LRASPPArch(SpecModel):
+    """LR-ASPP (Howard et al. 2019): MobileNetV3's segmentation network, a gated deep branch and a shallow one."""
+
+    family: Literal["lraspp"] = Field(description="LR-ASPP on MobileNets.")
+    backbone: Literal["mobilenet_v3_large", "mobilenet_v2"] = Field(
+        default="mobilenet_v3_large", description="Feature extractor."
+    )
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
+    output_stride: Literal[16, 32] = Field(
+        default=16, description="Input size over size of the deepest features; class scores have stride 8 always."
+    )
+    head_channels: int = Field(default=128, ge=8, le=2048, description="Channels of the gated branch.")
+    align_corners: bool = Field(default=False, description="Grid used whenever logits or features are resized.")
+
+    @model_validator(mode="after")
+    def _fits_backbone(self) -> LRASPPArch:
+        if self.backbone != "mobilenet_v2" and self.width != 1.0:
+            raise ValueError("width belongs to mobilenet_v2")
+        return self
+
+
 class PyramidArch(SpecModel):
     """What detectors on a feature pyramid share."""
 
@@ -103,12 +154,15 @@ class SSDLiteArch(SpecModel):
 
 
 Arch = Annotated[
-    DeepLabV3Arch | MobileDeepLabV3Arch | RetinaNetArch | FCOSArch | SSDLiteArch, Field(discriminator="family")
+    DeepLabV3Arch | MobileDeepLabV3Arch | PSPNetArch | LRASPPArch | RetinaNetArch | FCOSArch | SSDLiteArch,
+    Field(discriminator="family"),
 ]
 
 FAMILY_TASKS: dict[str, TaskName] = {
     "deeplabv3": "semantic_segmentation",
     "mobile_deeplabv3": "semantic_segmentation",
+    "pspnet": "semantic_segmentation",
+    "lraspp": "semantic_segmentation",
     "retinanet": "detection",
     "fcos": "detection",
     "ssdlite": "detection",
@@ -120,9 +174,16 @@ NECK_LEVELS: dict[str, tuple[str, ...]] = {
 }
 """Where a detector is distilled when `at` does not say: its feature pyramid, or the maps that its heads look at."""
 
-ENTRY_LEVELS: dict[str, tuple[str, ...]] = {**NECK_LEVELS, "ssdlite": ()}
-"""Levels from which a detector can go on with other values: a pyramid's enter its head together. SSDLite's anchors are
-shares of the input, whose size its maps alone do not tell."""
+ENTRY_LEVELS: dict[str, tuple[str, ...]] = {
+    **NECK_LEVELS,
+    "ssdlite": (),
+    "lraspp": ("c2", "c3", "logits"),
+}
+"""Levels from which a network can go on with other values, of the families that cannot from every level.
+
+A pyramid's enter a detector's head together. SSDLite's anchors are shares of the input, whose size its maps alone do not
+tell. LR-ASPP forks behind c3: a deeper map alone does not give the other branch.
+"""
 
 # Three different networks are called "DeepLabV3-MobileNetV2" in the literature (2.1M, 3.2M, 512-channel ASPP):
 # a preset names which one is meant.
@@ -186,6 +247,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "aux_head": True,
         "deep_stem": True,
     },
+    # Of the Cityscapes tables too: deep stem, 128 channels behind the pyramid, 12.9M with the auxiliary head.
+    "pspnet-resnet18-12.9m": {
+        "family": "pspnet",
+        "backbone": "resnet18",
+        "psp_channels": 128,
+        "align_corners": True,
+        "aux_head": True,
+        "deep_stem": True,
+    },
+    "pspnet-resnet50": {"family": "pspnet", "backbone": "resnet50", "align_corners": True, "aux_head": True},
+    "pspnet-resnet101": {"family": "pspnet", "backbone": "resnet101", "align_corners": True, "aux_head": True},
+    "lraspp-mobilenet_v3_large": {"family": "lraspp", "backbone": "mobilenet_v3_large"},
+    "lraspp-mobilenet_v2": {"family": "lraspp", "backbone": "mobilenet_v2"},
     # The detection papers' pair. torchvision's RetinaNet differs in P6 and in the rounding of its anchors.
     "retinanet-r50-fpn": {"family": "retinanet", "backbone": "resnet50"},
     "retinanet-r101-fpn": {"family": "retinanet", "backbone": "resnet101"},
@@ -214,7 +288,7 @@ class WeightsSpec(SpecModel):
     )
     job: str | None = Field(default=None, description="Name or id of a finished job on the server.")
     model: str | None = Field(default=None, description="Name of a registered model, optionally with @alias.")
-    layout: Literal["native", "torchvision", "cirkd"] | None = Field(
+    layout: Literal["native", "torchvision", "cirkd", "cirkd_pspnet"] | None = Field(
         default=None, description="Key map of the file; automatic: the one that matches most tensors."
     )
 

@@ -1,8 +1,8 @@
 """torchvision: segmentation networks (backbone., classifier., aux_classifier.), RetinaNet (backbone.body., backbone.fpn.,
 head.) and bare ImageNet classifiers.
 
-The DeepLab head is `classifier.{0: ASPP, 1: 3x3 convolution, 2: batch norm, 4: scores}`; a bare MobileNetV2 has
-`features.`, a bare ResNet starts at `conv1`.
+The DeepLab head is `classifier.{0: ASPP, 1: 3x3 convolution, 2: batch norm, 4: scores}`; LR-ASPP's is written out, and
+its backbone is numbered. A bare MobileNet has `features.`, a bare ResNet starts at `conv1`.
 """
 
 from acamkd_core.models.layouts.base import Layout
@@ -14,7 +14,9 @@ LAYOUT = Layout(
             (r"^classifier\.0\.", "aspp_head.aspp."),
             (r"^classifier\.([12])\.", r"aspp_head.refine.<\1>."),
             (r"^classifier\.4\.", "aspp_head.classifier."),
+            (r"^classifier\.(cbr|scale|low_classifier|high_classifier)\.", r"lraspp_head.\1."),
             (r"^aux_classifier\.", "aux_head."),
+            (r"^backbone\.(\d+)\.", r"backbone.features.\1."),
             (r"^backbone\.body\.", "backbone."),
             (r"^backbone\.fpn\.", "neck."),
             (r"^head\.(classification|regression)_head\.", r"box_head.\1_head."),

@@ -35,6 +35,14 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"backbone": "resnet18", "fpn_channels": 64, "head_depth": 1},
     ),
     "ssdlite": ({"width": 0.35}, {"width": 0.5}),
+    "pspnet": (
+        {"backbone": "mobilenet_v2", "width": 0.35, "output_stride": 16, "psp_channels": 16},
+        {"backbone": "resnet18", "output_stride": 8, "psp_channels": 24},
+    ),
+    "lraspp": (
+        {"backbone": "mobilenet_v2", "width": 0.35, "output_stride": 32, "head_channels": 16},
+        {"backbone": "mobilenet_v3_large", "output_stride": 16, "head_channels": 24},
+    ),
     "retinanet": (
         {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 16, "head_depth": 1},
         {"backbone": "resnet18", "fpn_channels": 24, "head_depth": 1},

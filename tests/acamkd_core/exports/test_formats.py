@@ -24,7 +24,7 @@ from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import load_weights, weights_digest
 from acamkd_core.spec.exports import OnnxExport, SafetensorsExport
-from acamkd_core.spec.models import DeepLabV3Arch, MobileDeepLabV3Arch, Preprocess
+from acamkd_core.spec.models import DeepLabV3Arch, LRASPPArch, MobileDeepLabV3Arch, Preprocess, PSPNetArch
 from acamkd_core.spec.native import read_native_header
 from acamkd_core.tasks.segmentation import SegmentationTask
 from tests.acamkd_core.exports.conftest import World
@@ -37,6 +37,8 @@ ARCHS = {
         family="deeplabv3", backbone="resnet18", output_stride=8, aspp_channels=16, aux_head=True
     ),
     "mobile_deeplabv3": MobileDeepLabV3Arch(family="mobile_deeplabv3", width=0.35),
+    "pspnet": PSPNetArch(family="pspnet", backbone="mobilenet_v2", width=0.35, psp_channels=16, align_corners=True),
+    "lraspp": LRASPPArch(family="lraspp"),
 }
 
 
@@ -75,7 +77,7 @@ def test_onnx_equals_torch(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         # The whole path by hand: [0, 1] RGB in, the network's own normalisation, bilinear to the input size.
         raw = source.model(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255).raw
-        corners = name == "deeplabv3"
+        corners = ARCHS[name].align_corners
         expected = F.interpolate(raw, size=size, mode="bilinear", align_corners=corners)[0].numpy()
     assert found.shape == (len(NAMES), *size)
     assert expected.std() > 0.01

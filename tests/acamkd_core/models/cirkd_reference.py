@@ -112,3 +112,28 @@ class CirkdDeepLab(nn.Module):
         maps = [aspp.b0(c5), aspp.b1.block(c5), aspp.b2.block(c5), aspp.b3.block(c5), pooled]
         scores = self.head.block(aspp.project(torch.cat(maps, 1)))
         return scores, self.auxlayer.block(c4) if c4 is not None else None
+
+
+class CirkdPSPNet(nn.Module):
+    """PSPNet-R18 under the same names: images to (scores, auxiliary scores) at output stride 8."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.pretrained = DeepStemResNet18()
+        psp = nn.Module()
+        for index in (1, 2, 3, 4):
+            psp.add_module(f"conv{index}", nn.Sequential(*cbr(512, 128, 1)))
+        self.head = nn.Module()
+        self.head.psp = psp
+        self.head.block = nn.Sequential(*cbr(1024, 128), nn.Dropout(0.1))
+        self.head.classifier = nn.Conv2d(128, num_classes, 1)
+        self.auxlayer = nn.Module()
+        self.auxlayer.block = nn.Sequential(*cbr(256, 64), nn.Dropout(0.1), nn.Conv2d(64, num_classes, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        c4, c5 = self.pretrained(x)
+        maps = [c5]
+        for conv, cells in zip(self.head.psp.children(), (1, 2, 3, 6), strict=True):
+            pooled = conv(F.adaptive_avg_pool2d(c5, cells))
+            maps.append(F.interpolate(pooled, c5.shape[2:], mode="bilinear", align_corners=True))
+        return self.head.classifier(self.head.block(torch.cat(maps, 1))), self.auxlayer.block(c4)
