@@ -42,9 +42,23 @@ class Study:
     data: dict[str, Any]
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
-        """What a finished trial left, or None."""
+        """What a finished trial left, or None.
+
+        Raises:
+            SystemExit: the file is of another spec (a rate or a length has changed since): it would be a wrong number.
+        """
         path = self.folder / f"{trial.name}.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        if not path.is_file():
+            return None
+        found: dict[str, Any] = json.loads(path.read_text())
+        if found["spec_digest"] != _digest(self._spec(trial)):
+            raise SystemExit(f"{path} is of another spec than {trial.name} has now: move it away to run it anew")
+        return found
+
+    def _spec(self, trial: Trial) -> dict[str, Any]:
+        """The spec as it is written down: without folders of the machine that runs it."""
+        spec: dict[str, Any] = _portable({**trial.spec, "dataset": self.data["name"]})
+        return spec
 
     def do(self, trial: Trial) -> dict[str, Any]:
         """The trial's result: read when it is finished, else run through the API (a failed run is a result too)."""
@@ -56,14 +70,14 @@ class Study:
         info = job.refresh().info
         if info.state == "cancelled":
             raise SystemExit(f"{trial.name} was cancelled: start again to run it anew")
-        spec = _portable({**trial.spec, "dataset": self.data["name"]})
+        spec = self._spec(trial)
         result = {
             "name": trial.name, "arm": trial.arm, "stage": trial.stage, "seed": trial.seed, "value": trial.value,
             "state": info.state, "reason": info.reason, "error": info.error.model_dump() if info.error else None,
             "metrics": info.metrics, "per_class": _per_class(job), "dataset": info.dataset_info.get("digest"),
             "minutes": round(_seconds(info) / 60, 2), "ratio": _ratio(job),
             "profile": info.profile, "spec": spec,
-            "spec_digest": hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16],
+            "spec_digest": _digest(spec),
             "versions": {"acamkd": acamkd_core.__version__, "python": platform.python_version(), **self.data["versions"]},
         }  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +98,10 @@ class Study:
         return self.client.jobs.create(
             {**trial.spec, "name": trial.name, "seed": trial.seed, "tags": [trial.stage, trial.arm]}
         )
+
+
+def _digest(spec: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _portable(value: Any) -> Any:
