@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from acamkd_core.models.base import Level
+from acamkd_core.models.base import Backbone, Level
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the torchvision imports below safe)
 
 # isort: split
@@ -20,27 +20,6 @@ from torchvision.models import mobilenet_v2, mobilenet_v3_large, resnet18, resne
 
 _RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50, "resnet101": resnet101}
 _LEVELS = ("c2", "c3", "c4", "c5")
-
-
-class Backbone(nn.Module):
-    """Images NCHW (normalised) to levels. `levels` is in forward order; channels of the last are `out_channels`."""
-
-    levels: dict[str, Level]
-
-    @property
-    def out_channels(self) -> int:
-        return self.levels["c5"].channels
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-    def onward(self, level: str, value: Tensor) -> Tensor:
-        """c5, going on from another level's map."""
-        raise NotImplementedError
-
-    def stages(self) -> list[nn.Module]:
-        """What computes c2, c3, c4 and c5 in turn; the first holds the stem too. For freezing."""
-        raise NotImplementedError
 
 
 class ResNet(Backbone):
@@ -159,6 +138,15 @@ class MobileNetV3Large(_Blocks):
         # kernels are 5x5: `_dilate` would give other networks than the published weights were trained in.
         self.features = mobilenet_v3_large(dilated=output_stride == 16).features
         self._publish([4, 8, 16, output_stride])
+
+
+def build_backbone(name: str, *, width: float = 1.0, output_stride: int = 32, deep_stem: bool = False) -> Backbone:
+    """The backbone that a spec names; which options fit which name is the spec's to check."""
+    if name == "mobilenet_v2":
+        return MobileNetV2(width=width, output_stride=output_stride)
+    if name == "mobilenet_v3_large":
+        return MobileNetV3Large(output_stride=output_stride)
+    return ResNet(name, output_stride=output_stride, deep_stem=deep_stem)
 
 
 def _dilate(stages: Sequence[nn.Module], output_stride: int) -> list[int]:

@@ -59,6 +59,27 @@ class Normalise(nn.Module):
         return (images * self.scale - self.mean) / self.std
 
 
+class Backbone(nn.Module):
+    """Images NCHW (normalised) to levels. `levels` is in forward order; channels of the last are `out_channels`."""
+
+    levels: dict[str, Level]
+
+    @property
+    def out_channels(self) -> int:
+        return self.levels["c5"].channels
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def onward(self, level: str, value: Tensor) -> Tensor:
+        """c5, going on from another level's map."""
+        raise NotImplementedError
+
+    def stages(self) -> list[nn.Module]:
+        """What computes c2, c3, c4 and c5 in turn; the first holds the stem too. For freezing."""
+        raise NotImplementedError
+
+
 class TaskModel(nn.Module):
     """Base of all networks. Subclasses fill `levels` in `__init__`, in the order of the forward pass.
 
@@ -67,6 +88,7 @@ class TaskModel(nn.Module):
 
     levels: dict[str, Level]
     normalise: Normalise
+    backbone: Backbone
     align_corners: bool = False
 
     def forward(self, images: Tensor) -> ModelOutput:
@@ -97,8 +119,7 @@ class TaskModel(nn.Module):
 
         A frozen stage is in evaluation mode whatever `train` says; its tensors have no gradient.
         """
-        backbone = self.get_submodule("backbone")
-        self._still = list(backbone.stages()[:stages]) if stages else []  # type: ignore[operator]
+        self._still = self.backbone.stages()[:stages]
         if norm:
             self._still += [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         for module in self._still[:stages]:

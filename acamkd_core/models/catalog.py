@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import acamkd_core.spec
-from acamkd_core.models.backbones import Backbone, MobileNetV2, MobileNetV3Large, ResNet
+from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.layouts import LAYOUTS
 from acamkd_core.models.registry import FAMILIES, build_model
 from acamkd_core.spec.catalog import BackboneFacts, Catalog, FamilyFacts, LevelFacts, PresetFacts
@@ -28,12 +28,9 @@ _ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
 
 def build_catalog() -> Catalog:
     """Everything, counted now."""
-    backbones: dict[str, Backbone] = {}
     with torch.device("meta"):
-        for name in get_args(ResNetName):
-            backbones[name] = ResNet(name, output_stride=32)
-        backbones["mobilenet_v2"] = MobileNetV2(width=1.0, output_stride=32)
-        backbones["mobilenet_v3_large"] = MobileNetV3Large(output_stride=32)
+        names = (*get_args(ResNetName), "mobilenet_v2", "mobilenet_v3_large")
+        backbones = {name: build_backbone(name) for name in names}
     return Catalog(
         num_classes=NUM_CLASSES,
         image_size=IMAGE_SIZE,

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acamkd_core.models.anchors import clip_to
+from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Detector, ModelOutput, Normalise, Selection
-from acamkd_core.models.pyramid import LEVELS, STRIDES, build_backbone, build_pyramid, level_sizes, pyramid_levels
+from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, level_sizes, pyramid_levels
 from acamkd_core.spec.models import FCOSArch, Preprocess
 from acamkd_core.torchvision_compat import torchvision
 
@@ -84,7 +85,7 @@ class FCOS(Detector):
         super().__init__()
         self.num_classes = num_classes
         self.normalise = Normalise(preprocess)
-        self.backbone = build_backbone(arch)
+        self.backbone = build_backbone(arch.backbone, width=arch.width)
         self.neck = build_pyramid(arch, self.backbone)
         self.box_head = PointHead(arch.fpn_channels, arch.head_depth, num_classes)
         self.levels = pyramid_levels(self.backbone, arch.fpn_channels)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from acamkd_core.models.backbones import Backbone
 from acamkd_core.spec.errors import CoreError
 
 
@@ -66,10 +65,24 @@ class ASPP(nn.Module):
         return self.project(torch.cat([conv(x) for conv in self.convs], dim=1))  # type: ignore[no-any-return]
 
 
-class ASPPHead(nn.Module):
-    """Backbone map (c5) to (ASPP map, class scores).
+class ContextHead(nn.Module):
+    """Backbone map (c5) to (context map, class scores), in two steps that can be taken apart."""
 
-    The ASPP map is taken before dropout, so that distillation compares features and not noise.
+    def forward(self, c5: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = self.pool(c5)
+        return pooled, self.classify(pooled)
+
+    def pool(self, c5: Tensor) -> Tensor:
+        """The context map, before dropout: distillation compares features and not noise."""
+        raise NotImplementedError
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Class scores from the context map."""
+        raise NotImplementedError
+
+
+class ASPPHead(ContextHead):
+    """Backbone map (c5) to (ASPP map, class scores).
 
     Args:
         inputs: channels of c5.
@@ -86,26 +99,16 @@ class ASPPHead(nn.Module):
         self.refine = nn.Sequential(*conv_bn_relu(channels, channels, kernel=3), nn.Dropout(0.1)) if refine else None
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
-    def forward(self, c5: Tensor) -> tuple[Tensor, Tensor]:
+    def pool(self, c5: Tensor) -> Tensor:
         aspp: Tensor = self.aspp(c5)
-        return aspp, self.classify(aspp)
+        return aspp
 
-    def classify(self, aspp: Tensor) -> Tensor:
-        """Class scores from the ASPP map."""
-        x = self.dropout(aspp)
+    def classify(self, pooled: Tensor) -> Tensor:
+        x = self.dropout(pooled)
         if self.refine is not None:
             x = self.refine(x)
         scores: Tensor = self.classifier(x)
         return scores
-
-
-def scores_from(backbone: Backbone, head: ASPPHead, level: str, value: Tensor) -> Tensor:
-    """Class scores, going on from the map of any level (c2 to c5, aspp, logits)."""
-    if level == "logits":
-        return value
-    if level != "aspp":
-        value = head.aspp(backbone.onward(level, value))
-    return head.classify(value)
 
 
 class FCNHead(nn.Sequential):

@@ -15,7 +15,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acamkd_core.models.backbones import Backbone, MobileNetV2, MobileNetV3Large
+from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Level, ModelOutput, Normalise, TaskModel
 from acamkd_core.spec.models import ENTRY_LEVELS, LRASPPArch, Preprocess
 
@@ -49,11 +49,7 @@ class LRASPP(TaskModel):
         super().__init__()
         self.align_corners = arch.align_corners
         self.normalise = Normalise(preprocess)
-        self.backbone: Backbone
-        if arch.backbone == "mobilenet_v2":
-            self.backbone = MobileNetV2(width=arch.width, output_stride=arch.output_stride)
-        else:
-            self.backbone = MobileNetV3Large(output_stride=arch.output_stride)
+        self.backbone = build_backbone(arch.backbone, width=arch.width, output_stride=arch.output_stride)
         low, high = self.backbone.levels["c3"], self.backbone.levels["c5"]
         self.lraspp_head = LRASPPHead(
             low.channels, high.channels, arch.head_channels, num_classes, align_corners=arch.align_corners
@@ -79,8 +75,8 @@ class LRASPP(TaskModel):
         if level == "logits":
             return value
         c3 = value if level == "c3" else self.backbone.stages()[1](value)
-        _, scores = self.lraspp_head(c3, self.backbone.onward("c3", c3))
-        return scores  # type: ignore[no-any-return]
+        scores: Tensor = self.lraspp_head(c3, self.backbone.onward("c3", c3))[1]
+        return scores
 
     @property
     def head(self) -> nn.Module:

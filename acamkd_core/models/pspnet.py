@@ -12,15 +12,13 @@ and 101 have; it has a deep stem as well, which torchvision's ImageNet weights d
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acamkd_core.models.backbones import Backbone, MobileNetV2, ResNet
-from acamkd_core.models.base import Level, ModelOutput, Normalise, TaskModel
-from acamkd_core.models.heads import FCNHead, ImagePooling, conv_bn_relu
+from acamkd_core.models.backbones import build_backbone
+from acamkd_core.models.heads import ContextHead, ImagePooling, conv_bn_relu
+from acamkd_core.models.segmenter import ContextSegmenter
 from acamkd_core.spec.models import Preprocess, PSPNetArch
 
 
@@ -41,11 +39,8 @@ class GridPooling(nn.Sequential):
         return F.interpolate(pooled, size=x.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
 
-class PSPHead(nn.Module):
-    """Backbone map (c5) to (PSP map, class scores).
-
-    The PSP map is what the 3x3 convolution makes of the concatenated pyramid, before dropout, so that distillation
-    compares features and not noise.
+class PSPHead(ContextHead):
+    """Backbone map (c5) to (PSP map, class scores). The PSP map is what the 3x3 convolution makes of the pyramid.
 
     Args:
         inputs: channels of c5.
@@ -71,63 +66,26 @@ class PSPHead(nn.Module):
         self.dropout = nn.Dropout(0.1)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
-    def forward(self, c5: Tensor) -> tuple[Tensor, Tensor]:
-        psp = self.pool(c5)
-        return psp, self.classify(psp)
-
     def pool(self, c5: Tensor) -> Tensor:
-        """The PSP map."""
         pooled: Tensor = self.bottleneck(torch.cat([c5, *(stage(c5) for stage in self.stages)], dim=1))
         return pooled
 
-    def classify(self, psp: Tensor) -> Tensor:
-        """Class scores from the PSP map."""
-        scores: Tensor = self.classifier(self.dropout(psp))
+    def classify(self, pooled: Tensor) -> Tensor:
+        scores: Tensor = self.classifier(self.dropout(pooled))
         return scores
 
 
-class PSPNet(TaskModel):
-    """Images NCHW in [0, 1] to class scores at the output stride; the task resizes them (`align_corners`)."""
+class PSPNet(ContextSegmenter):
+    """Pyramid pooling behind a dilated backbone, a 3x3 convolution, the classifier."""
+
+    context = "psp"
 
     def __init__(self, arch: PSPNetArch, *, num_classes: int, preprocess: Preprocess) -> None:
-        super().__init__()
-        self.align_corners = arch.align_corners
-        self.normalise = Normalise(preprocess)
-        self.backbone: Backbone
-        if arch.backbone == "mobilenet_v2":
-            self.backbone = MobileNetV2(width=arch.width, output_stride=arch.output_stride)
-        else:
-            self.backbone = ResNet(arch.backbone, output_stride=arch.output_stride, deep_stem=arch.deep_stem)
-        self.psp_head = PSPHead(
-            self.backbone.out_channels, arch.psp_channels, arch.bins, num_classes, align_corners=arch.align_corners
+        backbone = build_backbone(
+            arch.backbone, width=arch.width, output_stride=arch.output_stride, deep_stem=arch.deep_stem
         )
-        self.aux_head = FCNHead(self.backbone.levels["c4"].channels, num_classes) if arch.aux_head else None
-        levels = {
-            **self.backbone.levels,
-            "psp": Level(arch.psp_channels, arch.output_stride),
-            "logits": Level(num_classes, arch.output_stride),
-        }
-        self.levels = {name: replace(level, onward=True) for name, level in levels.items()}
-
-    def forward(self, images: Tensor) -> ModelOutput:
-        features = self.backbone(self.normalise(images))
-        features["psp"], logits = self.psp_head(features["c5"])
-        features["logits"] = logits
-        # Only the loss reads the auxiliary scores: no arithmetic for them at inference.
-        aux = self.aux_head(features["c4"]) if self.aux_head is not None and self.training else None
-        return ModelOutput(features=features, raw=logits, aux=aux)
-
-    def onward(self, replaced: dict[str, Tensor]) -> list[ModelOutput]:
-        return [ModelOutput({}, raw=self._scores_from(level, value)) for level, value in replaced.items()]
-
-    def _scores_from(self, level: str, value: Tensor) -> Tensor:
-        if level == "logits":
-            return value
-        if level != "psp":
-            value = self.psp_head.pool(self.backbone.onward(level, value))
-        return self.psp_head.classify(value)
-
-    @property
-    def head(self) -> nn.Module:
-        """c5 to (PSP map, class scores)."""
-        return self.psp_head
+        super().__init__(backbone, align_corners=arch.align_corners, preprocess=preprocess)
+        self.psp_head = PSPHead(
+            backbone.out_channels, arch.psp_channels, arch.bins, num_classes, align_corners=arch.align_corners
+        )
+        self._publish(arch.psp_channels, num_classes, aux_head=arch.aux_head)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acamkd_core.models.backbones import Backbone, MobileNetV2, ResNet
-from acamkd_core.models.base import Level
+from acamkd_core.models.base import Backbone, Level
 from acamkd_core.spec.models import PyramidArch
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
@@ -57,13 +56,6 @@ class Pyramid(nn.Module):
         p6 = self.extra_blocks["p6"](features["c5"] if self.p6_from == "c5" else maps[-1])
         p7 = self.extra_blocks["p7"](F.relu(p6))
         return dict(zip(LEVELS, (*maps, p6, p7), strict=True))
-
-
-def build_backbone(arch: PyramidArch) -> Backbone:
-    """The feature extractor at output stride 32."""
-    if arch.backbone == "mobilenet_v2":
-        return MobileNetV2(width=arch.width, output_stride=32)
-    return ResNet(arch.backbone, output_stride=32)
 
 
 def build_pyramid(arch: PyramidArch, backbone: Backbone) -> Pyramid:

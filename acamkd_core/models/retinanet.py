@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acamkd_core.models.anchors import base_anchors, clip_to, decode, encode, grid_anchors
+from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Detector, ModelOutput, Normalise
 from acamkd_core.models.matching import match_anchors
-from acamkd_core.models.pyramid import LEVELS, STRIDES, build_backbone, build_pyramid, level_sizes, pyramid_levels
+from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, level_sizes, pyramid_levels
 from acamkd_core.spec.models import Preprocess, RetinaNetArch
 from acamkd_core.torchvision_compat import torchvision
 
@@ -91,7 +92,7 @@ class RetinaNet(Detector):
         super().__init__()
         self.num_classes = num_classes
         self.normalise = Normalise(preprocess)
-        self.backbone = build_backbone(arch)
+        self.backbone = build_backbone(arch.backbone, width=arch.width)
         self.neck = build_pyramid(arch, self.backbone)
         self.box_head = RetinaHead(arch.fpn_channels, arch.head_depth, OCTAVES * len(RATIOS), num_classes)
         self.levels = pyramid_levels(self.backbone, arch.fpn_channels)

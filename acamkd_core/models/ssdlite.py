@@ -98,6 +98,7 @@ class BoxHead(nn.Module):
 class SSDLite(Detector):
     """Images NCHW in [0, 1] to `BoxMaps`. Levels c2 to c5 of the backbone and the first four maps, m1 to m4."""
 
+    backbone: MobileNetV2
     # SSD keeps more candidates than RetinaNet: its scores are lower.
     selection = Selection(threshold=0.01, candidates=1000, iou=0.45, limit=100)
 
