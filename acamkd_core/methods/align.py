@@ -5,11 +5,13 @@ Shape legend: N batch, C teacher channels, H W positions.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acamkd_core.methods.base import LevelPair, StepContext
+from acamkd_core.methods.base import LevelPair, Method, StepContext
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.fit import MAX_RESIZE
 
@@ -71,3 +73,27 @@ class Align(nn.Module):
                 student = self.adapter(student)
             student = match_size(student, (teacher.shape[-2], teacher.shape[-1]), level=self.pair.name)
         return student, teacher
+
+
+class AlignedMethod(Method):
+    """Base of methods that compare aligned maps level by level and add the results: one term, named as the method."""
+
+    def __init__(self, options: Any, pairs: list[LevelPair], *, num_classes: int) -> None:
+        super().__init__(options, pairs, num_classes=num_classes)
+        self.align = nn.ModuleList(Align(pair) for pair in pairs)
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Unweighted scalar of one level; both maps N C H W in full precision, outside of autocast."""
+        raise NotImplementedError
+
+    def scale(self, step: int) -> float:
+        """Factor on the sum over levels at this iteration."""
+        return float(self.options.weight)
+
+    def forward(self, ctx: StepContext) -> dict[str, Tensor]:
+        values = []
+        for align in self.align:
+            student, teacher = align(ctx)
+            with torch.autocast(student.device.type, enabled=False):
+                values.append(self.compare(student, teacher))
+        return {self.name: self.scale(ctx.step) * torch.stack(values).sum()}

@@ -13,12 +13,10 @@ the number of channels mismatches"), none where they agree; the student is resiz
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from acamkd_core.methods.align import Align
-from acamkd_core.methods.base import LevelPair, Method, StepContext
+from acamkd_core.methods.align import AlignedMethod
 from acamkd_core.spec.methods import CwdTerm
 
 
@@ -30,20 +28,11 @@ def channel_divergence(student_NCHW: Tensor, teacher_NCHW: Tensor, temperature: 
     return divergence_NC.mean() * temperature**2
 
 
-class Cwd(Method):
+class Cwd(AlignedMethod):
     """`cwd`: one term, `cwd`."""
 
     name = "cwd"
     options: CwdTerm
 
-    def __init__(self, options: CwdTerm, pairs: list[LevelPair], *, num_classes: int) -> None:
-        super().__init__(options, pairs, num_classes=num_classes)
-        self.align = nn.ModuleList(Align(pair) for pair in pairs)
-
-    def forward(self, ctx: StepContext) -> dict[str, Tensor]:
-        terms = []
-        for align in self.align:
-            student, teacher = align(ctx)
-            with torch.autocast(student.device.type, enabled=False):
-                terms.append(channel_divergence(student, teacher, self.options.temperature))
-        return {"cwd": self.options.weight * torch.stack(terms).sum()}
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return channel_divergence(student, teacher, self.options.temperature)

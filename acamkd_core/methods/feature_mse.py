@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import bisect
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from acamkd_core.methods.align import Align
-from acamkd_core.methods.base import Diagnostics, LevelPair, Method, StepContext
+from acamkd_core.methods.align import AlignedMethod
+from acamkd_core.methods.base import Diagnostics, LevelPair, StepContext
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.methods import FeatureMSEMatchedTerm, FeatureMSETerm
+from acamkd_core.spec.methods import FeatureMSEMatchedTerm
 
 
 def mean_squared_difference(student: Tensor, teacher: Tensor) -> Tensor:
@@ -40,24 +39,13 @@ def interpolate_ratio(pairs: tuple[tuple[int, float], ...], step: int) -> float:
     return y0 + (y1 - y0) * (step - x0) / (x1 - x0)
 
 
-class FeatureMSE(Method):
+class FeatureMSE(AlignedMethod):
     """`feature_mse`: one term, `feature_mse`."""
 
     name = "feature_mse"
 
-    def __init__(
-        self, options: FeatureMSETerm | FeatureMSEMatchedTerm, pairs: list[LevelPair], *, num_classes: int
-    ) -> None:
-        super().__init__(options, pairs, num_classes=num_classes)
-        self.align = nn.ModuleList(Align(pair) for pair in pairs)
-
-    def scale(self, step: int) -> float:
-        """Factor on the summed mean squared difference at this iteration."""
-        return float(self.options.weight)
-
-    def forward(self, ctx: StepContext) -> dict[str, Tensor]:
-        terms = [mean_squared_difference(*align(ctx)) for align in self.align]
-        return {self.name: self.scale(ctx.step) * torch.stack(terms).sum()}
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return mean_squared_difference(student, teacher)
 
     def diagnose(self, ctx: StepContext) -> Diagnostics:
         return Diagnostics(scalars={"kd/mse_ratio": self.scale(ctx.step)})

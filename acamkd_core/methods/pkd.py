@@ -17,10 +17,9 @@ The statistics are over the images of one forward pass: with `batch.accumulate` 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from acamkd_core.methods.align import Align
-from acamkd_core.methods.base import LevelPair, Method, StepContext
+from acamkd_core.methods.align import AlignedMethod
 from acamkd_core.spec.methods import PkdTerm
 
 
@@ -35,20 +34,11 @@ def correlation_loss(student_NCHW: Tensor, teacher_NCHW: Tensor, eps: float) -> 
     return (standardise(student_NCHW, eps) - standardise(teacher_NCHW, eps)).square().mean() / 2
 
 
-class Pkd(Method):
+class Pkd(AlignedMethod):
     """`pkd`: one term, `pkd`."""
 
     name = "pkd"
     options: PkdTerm
 
-    def __init__(self, options: PkdTerm, pairs: list[LevelPair], *, num_classes: int) -> None:
-        super().__init__(options, pairs, num_classes=num_classes)
-        self.align = nn.ModuleList(Align(pair) for pair in pairs)
-
-    def forward(self, ctx: StepContext) -> dict[str, Tensor]:
-        terms = []
-        for align in self.align:
-            student, teacher = align(ctx)
-            with torch.autocast(student.device.type, enabled=False):
-                terms.append(correlation_loss(student, teacher, self.options.eps))
-        return {"pkd": self.options.weight * torch.stack(terms).sum()}
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return correlation_loss(student, teacher, self.options.eps)
