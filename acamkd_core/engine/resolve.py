@@ -105,16 +105,7 @@ def resolve(
     fill("checkpoint.every", data["evaluation"]["every"])
     if data["dataset"]["splits"]["test"] is None and "test" in dataset.splits():
         data["dataset"]["splits"]["test"] = automatic["dataset.splits.test"] = "test"
-    for number, term in enumerate(data["distill"]):
-        # Where both kinds of level are named, the method chooses level by level: no single number would say it.
-        on_scores = {level == "logits" for level in term["at"]}
-        if "masks" in term and term["masks"] is None and len(on_scores) == 1:
-            term["masks"] = automatic[f"distill.{number}.masks"] = len(dataset.classes) if on_scores == {True} else 6
-        if term["method"] == "maskd":
-            wanted: dict[str, int | None] = {"token_iterations": max(1, total // 4), "tokens": None}
-            if "logits" not in term["at"] or len(term["at"]) == 1:  # else each level has its own number
-                wanted["tokens"] = 8 if "logits" in term["at"] else 6
-            for name, value in wanted.items():
-                if term[name] is None and value is not None:
-                    term[name] = automatic[f"distill.{number}.{name}"] = value
+    for number, term in enumerate(spec.distill):
+        for name, value in term.automatic(classes=len(dataset.classes), iterations=total).items():
+            data["distill"][number][name] = automatic[f"distill.{number}.{name}"] = value
     return JobSpec.model_validate(data), automatic

@@ -18,8 +18,6 @@ from acamkd_core.methods.mask_stats import VANISHED, report
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.methods import AcamTerm
 
-DEFAULT_MASKS = 6
-
 
 class AcamLevel(nn.Module):
     """One level: alignment, mask making, and the three losses, unweighted."""
@@ -140,8 +138,7 @@ class Acam(Method):
                 value=False,
             )
         self.levels = nn.ModuleList(
-            AcamLevel(options, pair, options.masks or (num_classes if pair.name == "logits" else DEFAULT_MASKS))
-            for pair in pairs
+            AcamLevel(options, pair, options.masks_at(pair.name, classes=num_classes)) for pair in pairs
         )
         # First measured KD/MSE ratio. In the state dict, so that a resumed run alarms where the undisturbed one does.
         self.register_buffer("ratio_start", torch.tensor(float("nan")))

@@ -87,7 +87,7 @@ class Maskd(Method):
         self.align = nn.ModuleList(Align(pair) for pair in pairs)
         self.tokens = nn.ParameterList(
             nn.Parameter(
-                TOKEN_STD * torch.randn(options.tokens or (8 if pair.name == "logits" else 6), pair.teacher.channels),
+                TOKEN_STD * torch.randn(options.tokens_at(pair.name), pair.teacher.channels),
                 requires_grad=False,
             )
             for pair in pairs

@@ -29,6 +29,10 @@ class TermSpec(SpecModel):
     def _one_level(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
+    def automatic(self, *, classes: int, iterations: int) -> dict[str, int]:
+        """Values of fields that were left out and follow from the data: number of classes, length of the run."""
+        return {}
+
 
 class LogitTerm(TermSpec):
     """Hinton et al. 2015: KL of softened class distributions, mean over images and positions."""
@@ -130,6 +134,16 @@ class AcamTerm(TermSpec):
         "`teacher_only`: the teacher on both sides of the attention.",
     )
 
+    def masks_at(self, level: str, *, classes: int) -> int:
+        """M at a level: a mask for each class on class scores, else the paper's number for detection."""
+        return self.masks or (classes if level == "logits" else 6)
+
+    def automatic(self, *, classes: int, iterations: int) -> dict[str, int]:
+        # Where both kinds of level are named, each has a number of its own: no single one would say it.
+        if self.masks is not None or len({level == "logits" for level in self.at}) > 1:
+            return {}
+        return {"masks": self.masks_at(self.at[0], classes=classes)}
+
 
 class CwdTerm(TermSpec):
     """CWD (Shu et al., ICCV 2021, arXiv 2011.13256): KL of each channel's softmax over positions."""
@@ -199,6 +213,19 @@ class MaskdTerm(TermSpec):
         default=1.0, ge=0, description="Factor on the mean pairwise Dice of the masks while tokens are trained."
     )
     eps: float = Field(default=1e-5, ge=0, description="Added to each mask's sum, and to the Dice's denominator.")
+
+    def tokens_at(self, level: str) -> int:
+        """M at a level."""
+        return self.tokens or (8 if level == "logits" else 6)
+
+    def automatic(self, *, classes: int, iterations: int) -> dict[str, int]:
+        found: dict[str, int] = {}
+        if self.token_iterations is None:
+            found["token_iterations"] = max(1, iterations // 4)
+        # Where levels have numbers of their own, no single one would say it.
+        if self.tokens is None and len(numbers := {self.tokens_at(level) for level in self.at}) == 1:
+            found["tokens"] = numbers.pop()
+        return found
 
 
 class FgdTerm(TermSpec):
