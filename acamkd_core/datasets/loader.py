@@ -253,7 +253,7 @@ def _from_processes(
     )
     for batch in loader:
         if isinstance(batch, ErrorInfo):
-            raise CoreError(batch.code, batch.message, hint=batch.hint, field=batch.field, value=batch.value)
+            raise CoreError.of(batch)
         yield batch
 
 

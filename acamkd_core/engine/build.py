@@ -185,13 +185,7 @@ def _methods(
     for number, term in enumerate(spec.distill):
         assert teacher is not None
         if (misfit := misfit_of(term, spec.task)) is not None:
-            raise CoreError(
-                misfit.code,
-                misfit.message,
-                hint=misfit.hint,
-                field=f"distill.{number}.{misfit.field}",
-                value=misfit.value,
-            )
+            raise CoreError.of(misfit.within(f"distill.{number}"))
         pairs = pair_levels(term, student, teacher, f"distill.{number}")
         if isinstance(term, FeatureMSEMatchedTerm) and term.ratio is None:
             term = term.model_copy(update={"ratio": _ratio(term, run, f"distill.{number}.ratio_from")})
@@ -236,7 +230,7 @@ def pair_levels(term: MethodTerm, student: TaskModel, teacher: TaskModel, field_
             )
     strides = [{name: level.stride for name, level in model.levels.items()} for model in (student, teacher)]
     if (far := far_levels(term, *strides)) is not None:
-        raise CoreError(far.code, far.message, hint=far.hint, field=f"{field_name}.{far.field}", value=far.value)
+        raise CoreError.of(far.within(field_name))
     return [LevelPair(s, t, student.levels[s], teacher.levels[t]) for s, t in zip(term.at, names, strict=True)]
 
 

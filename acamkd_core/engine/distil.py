@@ -171,6 +171,6 @@ def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit, should_stop: Callabl
             value=round(value, 2),
         )
         if expect is None:
-            raise CoreError(info.code, info.message, hint=info.hint, field=info.field, value=info.value)
+            raise CoreError.of(info)
         emit(AlarmEvent(iteration=0, severity="error", info=info))
     return score.metrics

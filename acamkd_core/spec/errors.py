@@ -20,6 +20,10 @@ class ErrorInfo(BaseModel):
     field: str | None = Field(default=None, description="Dotted path in the spec, e.g. `distill.0.at`.")
     value: Any = Field(default=None, description="The offending value.")
 
+    def within(self, path: str) -> ErrorInfo:
+        """The same, found in a part of the spec: `path` goes before its field."""
+        return self.model_copy(update={"field": f"{path}.{self.field}"})
+
 
 class CoreError(ValueError):
     """A mistake in the user's input or data. Bugs of ours are ordinary exceptions, never this."""
@@ -29,6 +33,11 @@ class CoreError(ValueError):
     ) -> None:
         super().__init__(message)
         self.info = ErrorInfo(code=code, message=message, hint=hint, field=field, value=value)
+
+    @classmethod
+    def of(cls, info: ErrorInfo) -> CoreError:
+        """The error that this data describes."""
+        return CoreError(info.code, info.message, hint=info.hint, field=info.field, value=info.value)
 
     @property
     def code(self) -> str:

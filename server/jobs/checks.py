@@ -205,7 +205,7 @@ def _check_levels(arch: Arch | None, names: tuple[str, ...], path: str, who: str
 def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> None:
     term, path = spec.distill[index], f"distill.{index}"
     if (misfit := misfit_of(term, spec.task)) is not None:
-        checked.problems.append(misfit.model_copy(update={"field": f"{path}.{misfit.field}"}))
+        checked.problems.append(misfit.within(path))
         return
     if term.teacher_at is not None and len(term.teacher_at) != len(term.at):
         message = f"{len(term.at)} student levels face {len(term.teacher_at)} teacher levels"
@@ -218,12 +218,12 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
     teacher_arch = checked.teacher.arch if checked.teacher else None
     _check_levels(teacher_arch, term.teacher_at or term.at, teacher_path, "teacher", checked)
     if teacher_arch is not None and (closed := no_way_on(term, teacher_arch.family)) is not None:
-        checked.problems.append(closed.model_copy(update={"field": f"{path}.{closed.field}"}))
+        checked.problems.append(closed.within(path))
     if student_arch is not None and teacher_arch is not None:
         # The number of classes is no matter here: only strides are compared.
         strides = [{one.name: one.stride for one in levels_of(arch, 2)} for arch in (student_arch, teacher_arch)]
         if (far := far_levels(term, *strides)) is not None:
-            checked.problems.append(far.model_copy(update={"field": f"{path}.{far.field}"}))
+            checked.problems.append(far.within(path))
     if term.weight == 0:
         checked.note("distill.no_effect", "the term has weight 0: it trains nothing", f"{path}.weight")
     if term.method == "acam":
