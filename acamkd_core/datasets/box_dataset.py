@@ -10,47 +10,27 @@ from pathlib import Path
 from acamkd_core.datasets.base import Boxes, ClassInfo, Item, Sample
 from acamkd_core.datasets.box_labels import BoxLabels
 from acamkd_core.datasets.classes import automatic_color, read_classes
+from acamkd_core.datasets.file_dataset import FileDataset
 from acamkd_core.datasets.findings import refuse
 from acamkd_core.datasets.masks import read_image
 from acamkd_core.datasets.paths import check_inside, is_file, is_inside
 from acamkd_core.spec.errors import CoreError
 
 
-class BoxDataset:
+class BoxDataset(FileDataset):
     """An opened dataset with boxes. A format reads its labels in its constructor: it calls this one, then `_found`.
     Channel k is the k-th category id in rising order.
-
-    Args:
-        root: resolved folder of the dataset.
-        name: shown to users.
-        roots: folders that links may lead to; empty: anywhere.
     """
 
     task = "detection"
     ignore_id = None
 
     def __init__(self, root: Path, *, name: str, roots: Sequence[Path]) -> None:
-        self.root = root
-        self.name = name
-        self._roots = tuple(roots)
+        super().__init__(root, name=name, roots=roots)
         self.files: dict[str, BoxLabels] = {}
         self.classes: list[ClassInfo] = []
         self._boxes: dict[Path, Boxes] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}  # height and width that the labels state
-        self._items: dict[str, list[Item]] = {}
-        self.digest = ""
-
-    def splits(self) -> dict[str, int]:
-        """Number of images per role."""
-        return {role: len(items) for role, items in self._items.items()}
-
-    def items(self, split: str) -> list[Item]:
-        """Images of a role, sorted by path."""
-        if split not in self._items:
-            raise CoreError(
-                "dataset.missing_split", f"{self.name} has no split {split!r}", hint=f"it has {', '.join(self._items)}"
-            )
-        return self._items[split]
 
     def load(self, item: Item) -> Sample:
         """Pixels and boxes of one item.
@@ -78,10 +58,6 @@ class BoxDataset:
     def stated_size(self, item: Item) -> tuple[int, int] | None:
         """Height and width of an image according to its labels."""
         return self._sizes.get(item.image)
-
-    def relative(self, path: Path) -> str:
-        """A file's name as users know it: relative to the dataset's folder."""
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name
 
     def _found(
         self, files: dict[str, BoxLabels], folders: dict[str, Path], *, strict: bool, skip_empty: bool = False

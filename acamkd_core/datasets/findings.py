@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from acamkd_core.datasets.base import Dataset, Item, Note
 from acamkd_core.datasets.masks import read_image
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.inspection import Finding, Severity
+from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, Severity, SizeCount, SplitSummary
 
 EXAMPLES = 10  # file names shown with a finding
 Progress = Callable[[int, int], None]
@@ -177,6 +179,59 @@ def sharing(dataset: Dataset, seen: list[Seen]) -> list[Finding]:
     return findings + [
         finding("dataset.duplicate_images", role, len(files), files, "") for role, files in twice.items() if files
     ]
+
+
+def by_kind(seen: list[Seen]) -> dict[tuple[str, str], list[tuple[Seen, str]]]:
+    """What was seen, by (code, role): entries with the detail of each."""
+    grouped: dict[tuple[str, str], list[tuple[Seen, str]]] = defaultdict(list)
+    for entry in seen:
+        for code, detail in entry.problems:
+            grouped[code, entry.role].append((entry, detail))
+    return grouped
+
+
+def class_findings(dataset: Dataset, classes: list[ClassSummary], counted: Literal["pixels", "boxes"]) -> list[Finding]:
+    """Classes that a split lacks, and those that are scored but never trained on."""
+    found = []
+    counts: list[tuple[str, dict[str, int]]] = [(one.name, getattr(one, counted)) for one in classes]
+    for role in dataset.splits():
+        if role == "unlabelled":
+            continue
+        absent = [name for name, of_role in counts if not of_role.get(role, 0)]
+        if len(absent) == len(classes) and role != "train":
+            unit = {"pixels": "pixel", "boxes": "box"}[counted]
+            found.append(finding("dataset.nothing_to_score", role, len(absent), [], unit))
+        elif absent:
+            found.append(finding(f"dataset.class_without_{counted}", role, len(absent), [], ", ".join(absent)))
+    scored = [name for name, of_role in counts if not of_role.get("train", 0) and any(of_role.values())]
+    if scored:
+        found.append(finding("dataset.class_never_trained", "train", len(scored), [], ", ".join(scored)))
+    return found
+
+
+def write_up(
+    dataset: Dataset,
+    seen: list[Seen],
+    findings: list[Finding],
+    *,
+    splits: list[SplitSummary],
+    classes: list[ClassSummary],
+    ignore_id: int | None,
+    started: float,
+) -> InspectionReport:
+    """The report: errors first, the commonest image sizes, the seconds since `started` (monotonic)."""
+    sizes = Counter(entry.size for entry in seen if entry.size is not None)
+    return InspectionReport(
+        name=dataset.name,
+        digest=dataset.digest,
+        task=dataset.task,
+        ignore_id=ignore_id,
+        findings=sorted(findings, key=lambda one: (one.severity != "error", one.code)),
+        splits=splits,
+        classes=classes,
+        sizes=[SizeCount(height=h, width=w, count=n) for (h, w), n in sizes.most_common(20)],
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
 def finding(code: str, role: str, count: int, files: list[str], detail: str) -> Finding:

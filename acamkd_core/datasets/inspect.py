@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
 
 import numpy as np
 
 from acamkd_core.datasets.base import Item
-from acamkd_core.datasets.findings import Progress, Seen, finding, look_at_image, sharing, walk
+from acamkd_core.datasets.findings import (
+    Progress,
+    Seen,
+    by_kind,
+    class_findings,
+    finding,
+    look_at_image,
+    sharing,
+    walk,
+    write_up,
+)
 from acamkd_core.datasets.mask_dataset import MaskDataset
 from acamkd_core.datasets.masks import UNKNOWN_COLOR
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SizeCount, SplitSummary
+from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SplitSummary
 
 
 def inspect_masks(dataset: MaskDataset, *, progress: Progress | None = None, threads: int = 4) -> InspectionReport:
@@ -26,20 +35,15 @@ def inspect_masks(dataset: MaskDataset, *, progress: Progress | None = None, thr
     start = time.monotonic()
     seen = walk(dataset, lambda role, item: _look(dataset, role, item), progress, threads)
     classes = _class_summaries(dataset, seen)
-    findings = [*_file_findings(dataset, seen), *sharing(dataset, seen), *_class_findings(dataset, classes)]
-    findings += [finding(*note) for note in dataset.notes]
-    findings.sort(key=lambda finding: (finding.severity != "error", finding.code))
-    sizes = Counter(entry.size for entry in seen if entry.size is not None)
-    return InspectionReport(
-        name=dataset.name,
-        digest=dataset.digest,
-        task=dataset.task,
-        ignore_id=dataset.mask_ignore_id,
-        findings=findings,
-        splits=[_split_summary(dataset, role, seen) for role in dataset.splits()],
-        classes=classes,
-        sizes=[SizeCount(height=h, width=w, count=n) for (h, w), n in sizes.most_common(20)],
-        seconds=round(time.monotonic() - start, 3),
+    findings = [
+        *_file_findings(dataset, seen),
+        *sharing(dataset, seen),
+        *class_findings(dataset, classes, "pixels"),
+        *(finding(*note) for note in dataset.notes),
+    ]
+    splits = [_split_summary(dataset, role, seen) for role in dataset.splits()]
+    return write_up(
+        dataset, seen, findings, splits=splits, classes=classes, ignore_id=dataset.mask_ignore_id, started=start
     )
 
 
@@ -78,12 +82,8 @@ def _shape(pixels: np.ndarray) -> tuple[int, int]:
 
 
 def _file_findings(dataset: MaskDataset, seen: list[Seen]) -> list[Finding]:
-    grouped: dict[tuple[str, str], list[tuple[Seen, str]]] = defaultdict(list)
-    for entry in seen:
-        for code, detail in entry.problems:
-            grouped[code, entry.role].append((entry, detail))
     findings = []
-    for (code, role), entries in grouped.items():
+    for (code, role), entries in by_kind(seen).items():
         details = [detail for _, detail in entries]
         detail = details[0]
         if code == "dataset.ids_outside_classes":
@@ -96,22 +96,6 @@ def _file_findings(dataset: MaskDataset, seen: list[Seen]) -> list[Finding]:
         files = [mask or image for image, mask in zip(images, masks, strict=True)] if of_masks else images
         names = details if code == "dataset.empty_file" else [dataset.relative(file) for file in files]
         findings.append(finding(code, role, len(entries), names, detail))
-    return findings
-
-
-def _class_findings(dataset: MaskDataset, classes: list[ClassSummary]) -> list[Finding]:
-    findings = []
-    for role in dataset.splits():
-        if role == "unlabelled":
-            continue
-        absent = [c.name for c in classes if c.pixels.get(role, 0) == 0]
-        if len(absent) == len(classes) and role != "train":
-            findings.append(finding("dataset.nothing_to_score", role, len(absent), [], "pixel"))
-        elif absent:
-            findings.append(finding("dataset.class_without_pixels", role, len(absent), [], ", ".join(absent)))
-    scored = [c.name for c in classes if not c.pixels.get("train", 0) and any(c.pixels.values())]
-    if scored:
-        findings.append(finding("dataset.class_never_trained", "train", len(scored), [], ", ".join(scored)))
     return findings
 
 

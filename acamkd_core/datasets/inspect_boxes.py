@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 
 from acamkd_core.datasets.base import Item
 from acamkd_core.datasets.box_dataset import BoxDataset
 from acamkd_core.datasets.box_labels import BoxLabels
-from acamkd_core.datasets.findings import Progress, Seen, finding, look_at_image, sharing, walk
+from acamkd_core.datasets.findings import (
+    Progress,
+    Seen,
+    by_kind,
+    class_findings,
+    finding,
+    look_at_image,
+    sharing,
+    walk,
+    write_up,
+)
 from acamkd_core.datasets.paths import is_file
-from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SizeCount, SplitSummary
+from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SplitSummary
 
 
 def inspect_boxes(dataset: BoxDataset, *, progress: Progress | None = None, threads: int = 4) -> InspectionReport:
@@ -24,22 +34,14 @@ def inspect_boxes(dataset: BoxDataset, *, progress: Progress | None = None, thre
     start = time.monotonic()
     seen = walk(dataset, lambda role, item: _look(dataset, role, item), progress, threads)
     classes = _class_summaries(dataset)
-    findings = [*_image_findings(dataset, seen), *sharing(dataset, seen), *_class_findings(dataset, classes)]
-    for role, file in dataset.files.items():
-        findings += _file_findings(dataset, role, file)
-    findings.sort(key=lambda one: (one.severity != "error", one.code))
-    sizes = Counter(entry.size for entry in seen if entry.size is not None)
-    return InspectionReport(
-        name=dataset.name,
-        digest=dataset.digest,
-        task=dataset.task,
-        ignore_id=None,
-        findings=findings,
-        splits=[_split_summary(dataset, role) for role in dataset.splits()],
-        classes=classes,
-        sizes=[SizeCount(height=h, width=w, count=n) for (h, w), n in sizes.most_common(20)],
-        seconds=round(time.monotonic() - start, 3),
-    )
+    findings = [
+        *_image_findings(dataset, seen),
+        *sharing(dataset, seen),
+        *class_findings(dataset, classes, "boxes"),
+        *(one for role, file in dataset.files.items() for one in _file_findings(dataset, role, file)),
+    ]
+    splits = [_split_summary(dataset, role) for role in dataset.splits()]
+    return write_up(dataset, seen, findings, splits=splits, classes=classes, ignore_id=None, started=start)
 
 
 def _look(dataset: BoxDataset, role: str, item: Item) -> Seen:
@@ -60,13 +62,9 @@ def _look(dataset: BoxDataset, role: str, item: Item) -> Seen:
 
 
 def _image_findings(dataset: BoxDataset, seen: list[Seen]) -> list[Finding]:
-    grouped: dict[tuple[str, str], list[tuple[Seen, str]]] = defaultdict(list)
-    for entry in seen:
-        for code, detail in entry.problems:
-            grouped[code, entry.role].append((entry, detail))
     return [
         finding(code, role, len(found), [dataset.relative(entry.item.image) for entry, _ in found], found[0][1])
-        for (code, role), found in grouped.items()
+        for (code, role), found in by_kind(seen).items()
     ]
 
 
@@ -118,20 +116,6 @@ def _class_summaries(dataset: BoxDataset) -> list[ClassSummary]:
         )
         for index, info in enumerate(dataset.classes)
     ]
-
-
-def _class_findings(dataset: BoxDataset, classes: list[ClassSummary]) -> list[Finding]:
-    found = []
-    for role in dataset.splits():
-        absent = [c.name for c in classes if role != "unlabelled" and not c.boxes.get(role, 0)]
-        if len(absent) == len(classes) and role != "train":
-            found.append(finding("dataset.nothing_to_score", role, len(absent), [], "box"))
-        elif absent:
-            found.append(finding("dataset.class_without_boxes", role, len(absent), [], ", ".join(absent)))
-    scored = [c.name for c in classes if not c.boxes.get("train", 0) and any(c.boxes.values())]
-    if scored:
-        found.append(finding("dataset.class_never_trained", "train", len(scored), [], ", ".join(scored)))
-    return found
 
 
 def _split_summary(dataset: BoxDataset, role: str) -> SplitSummary:

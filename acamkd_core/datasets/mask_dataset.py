@@ -11,12 +11,13 @@ from typing import ClassVar
 import numpy as np
 
 from acamkd_core.datasets.base import ClassInfo, Item, Note, Sample
+from acamkd_core.datasets.file_dataset import FileDataset
 from acamkd_core.datasets.masks import UNKNOWN_COLOR, read_ids, read_image, train_ids, unreadable
 from acamkd_core.datasets.paths import check_inside, check_name
 from acamkd_core.spec.errors import CoreError
 
 
-class MaskDataset:
+class MaskDataset(FileDataset):
     """An opened dataset with masks. A format says in its constructor which classes there are and where files lie:
     it calls this one, then `_found` with the items of every role.
 
@@ -24,9 +25,7 @@ class MaskDataset:
     targets are channels of the network; `ignore_id` is the id that targets use, `mask_ignore_id` the one on disk.
 
     Args:
-        root: resolved folder of the dataset.
-        name: shown to users.
-        roots: folders that links may lead to; empty: anywhere.
+        root, name, roots: as of `FileDataset`.
         classes: in rising order of ids.
         mask_ignore_id: id on disk that is neither trained nor scored.
         also_ignored: further ids on disk of that kind (Cityscapes has 15).
@@ -45,28 +44,12 @@ class MaskDataset:
         mask_ignore_id: int,
         also_ignored: Iterable[int] = (),
     ) -> None:
-        self.root = root
-        self.name = name
+        super().__init__(root, name=name, roots=roots)
         self.classes = classes
         self.mask_ignore_id = mask_ignore_id
         self.ignored_ids = frozenset({mask_ignore_id, *also_ignored})
         self._table, self.ignore_id = train_ids(classes, mask_ignore_id, also_ignored)
-        self._roots = tuple(roots)
-        self._items: dict[str, list[Item]] = {}
-        self.digest = ""
         self.notes: list[Note] = []  # what listing the files showed; for inspection
-
-    def splits(self) -> dict[str, int]:
-        """Number of images per role."""
-        return {role: len(items) for role, items in self._items.items()}
-
-    def items(self, split: str) -> list[Item]:
-        """Files of a role, sorted by path."""
-        if split not in self._items:
-            raise CoreError(
-                "dataset.missing_split", f"{self.name} has no split {split!r}", hint=f"it has {', '.join(self._items)}"
-            )
-        return self._items[split]
 
     def load(self, item: Item) -> Sample:
         """Pixels of one item.
@@ -101,10 +84,6 @@ class MaskDataset:
         if item.label is None:
             raise unreadable(item.image, "it has no mask")
         return read_ids(item.label, self.classes, self.mask_ignore_id)
-
-    def relative(self, path: Path) -> str:
-        """A file's name as users know it: relative to the dataset's folder."""
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name
 
     def _found(self, items: dict[str, list[Item]]) -> None:
         """Takes the items of every role, and gives them a digest."""

@@ -1,0 +1,42 @@
+"""Images in files: what masks and boxes share of a dataset that lies in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from acamkd_core.datasets.base import Item
+from acamkd_core.spec.errors import CoreError
+
+
+class FileDataset:
+    """An opened dataset whose images are files.
+
+    Args:
+        root: resolved folder of the dataset.
+        name: shown to users.
+        roots: folders that links may lead to; empty: anywhere.
+    """
+
+    def __init__(self, root: Path, *, name: str, roots: Sequence[Path]) -> None:
+        self.root = root
+        self.name = name
+        self.digest = ""
+        self._roots = tuple(roots)
+        self._items: dict[str, list[Item]] = {}
+
+    def splits(self) -> dict[str, int]:
+        """Number of images per role."""
+        return {role: len(items) for role, items in self._items.items()}
+
+    def items(self, split: str) -> list[Item]:
+        """Files of a role, sorted by path."""
+        if split not in self._items:
+            raise CoreError(
+                "dataset.missing_split", f"{self.name} has no split {split!r}", hint=f"it has {', '.join(self._items)}"
+            )
+        return self._items[split]
+
+    def relative(self, path: Path) -> str:
+        """A file's name as users know it: relative to the dataset's folder."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name
