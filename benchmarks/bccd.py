@@ -7,19 +7,13 @@ chosen on val; then all arms, seed by seed.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import onnxruntime
-import torch
+from benchmarks.arms import Plan, run, start
+from benchmarks.study import Trial
 
-from acamkd_core.client import Client
-from benchmarks.study import Study, Trial
-from benchmarks.tables import tuned_score
-
-EPOCHS, HALF, SEEDS = 60, 30, (0, 1, 2)
+EPOCHS = 60
 RATES = (0.001, 0.002, 0.004)
 LEVELS = ["p3", "p4", "p5", "p6", "p7"]
 # At the first step the terms are far above the supervised loss (1.8): at weight 1 MSE by a factor of 6, ACAM-KD and FGD by 12,
@@ -76,45 +70,11 @@ def student_trial(
     return Trial(f"bccd-{stage}-{arm.replace('_', '-')}{label}-s{seed}", arm, stage, seed, spec, tuned)
 
 
-def best(study: Study, trials: Iterator[Trial]) -> float:
-    """The tuned value with the best val mAP; a run that failed counts as nothing."""
-    value = max((tuned_score(study.do(trial)), trial.value) for trial in trials)[1]
-    assert value is not None
-    return value
-
-
-def run(study: Study, folder: str) -> None:
-    """Tunes, then runs every arm, seed by seed, so that an unfinished study is balanced."""
-
-    def trial(arm: str, **given: Any) -> Trial:
-        return student_trial(folder, arm, **given)
-
-    rate = best(study, (trial("none", seed=0, rate=r, epochs=HALF, stage="tune", weight=None) for r in RATES))
-    weights: dict[str, float | None] = {"none": None, "feature_mse_matched": 1.0}
-    for arm, tried in WEIGHTS.items():
-        weights[arm] = best(study, (trial(arm, seed=0, rate=rate, epochs=HALF, stage="tune", weight=w) for w in tried))
-    for seed in SEEDS:
-        for arm in ARMS:
-            ratio = None
-            if arm == "feature_mse_matched":
-                acam = trial("acam", seed=seed, rate=rate, epochs=EPOCHS, stage="final", weight=weights["acam"])
-                ratio = study.do(acam)["ratio"]
-            study.do(trial(arm, seed=seed, rate=rate, epochs=EPOCHS, stage="final", weight=weights[arm], ratio=ratio))
-
-
 def main() -> None:
     """Runs what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--backbone", type=Path, required=True, help="MobileNetV2 1.0 ImageNet backbone weights")
-    parser.add_argument("--url", default=None)
-    parser.add_argument("--results", type=Path, default=Path("docs/results/bccd"))
-    options = parser.parse_args()
-    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
-    study = Study(options.results, Client(options.url), {"name": "bccd", "versions": versions})
-    folder, backbone = str(options.data.resolve()), str(options.backbone.resolve())
+    study, folder, backbone = start("bccd", __doc__)
     study.do(teacher_trial(folder, backbone))
-    run(study, folder)
+    run(study, Plan(partial(student_trial, folder), ARMS, RATES, WEIGHTS, EPOCHS))
 
 
 if __name__ == "__main__":

@@ -8,19 +8,13 @@ student whose backbone is pretrained. Last, the competitors (cwd, mgd, pkd, mask
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import onnxruntime
-import torch
+from benchmarks.arms import Plan, run, start
+from benchmarks.study import Trial
 
-from acamkd_core.client import Client
-from benchmarks.study import Study, Trial
-from benchmarks.tables import tuned_score
-
-EPOCHS, HALF, SEEDS = 30, 15, (0, 1, 2)
+EPOCHS = 30
 # First tried from 0.01 (30.4 val mIoU) to 0.1 (34.6): the best was at the edge, so the grid moved up.
 RATES = (0.03, 0.1, 0.3)
 TERMS: dict[str, dict[str, Any]] = {
@@ -52,7 +46,7 @@ WEIGHTS = {
     "pkd": (2.0, 6.0, 18.0),
     "maskd": (0.5, 2.0, 7.0),  # the authors' weights on class scores and on a detector's pyramid are the ends
 }
-# Is it the masks? These run at ACAM's own weight: what differs is only where the masks look.
+# Is it the masks?
 ABLATIONS = ("acam_frozen", "acam_shuffled")
 ARMS = ("none", "logit", "feature_mse", "acam", "feature_mse_matched", "acam_frozen", "acam_shuffled", "acam_letter")
 COMPETITORS = ("cwd", "mgd", "pkd", "maskd")
@@ -94,56 +88,18 @@ def student_trial(
     return Trial(f"camvid-{table}-{stage}-{arm.replace('_', '-')}{label}-s{seed}", arm, stage, seed, spec, tuned)
 
 
-def best(study: Study, trials: Iterator[Trial]) -> float:
-    """The tuned value with the best val mIoU; a run that failed counts as nothing."""
-    scored = [(tuned_score(study.do(trial)), trial.value) for trial in trials]
-    value = max(scored)[1]
-    assert value is not None
-    return value
-
-
-def run_table(study: Study, folder: str, table: str, student: dict[str, Any], arms: tuple[str, ...]) -> None:
-    """Tunes, then runs every arm, seed by seed, so that an unfinished study is balanced."""
-
-    def trial(arm: str, **given: Any) -> Trial:
-        return student_trial(folder, table, student, arm, **given)
-
-    rate = best(study, (trial("none", seed=0, rate=r, epochs=HALF, stage="tune", weight=None) for r in RATES))
-    weights: dict[str, float | None] = {"none": None, "feature_mse_matched": 1.0}
-    for arm in arms:
-        if arm in WEIGHTS:
-            weights[arm] = best(
-                study, (trial(arm, seed=0, rate=rate, epochs=HALF, stage="tune", weight=w) for w in WEIGHTS[arm])
-            )
-    weights |= {arm: weights["acam"] for arm in ABLATIONS if arm in arms}
-    for seed in SEEDS:
-        for arm in arms:
-            ratio = None
-            if arm == "feature_mse_matched":
-                acam = study.do(
-                    trial("acam", seed=seed, rate=rate, epochs=EPOCHS, stage="final", weight=weights["acam"])
-                )
-                ratio = acam["ratio"]
-            study.do(trial(arm, seed=seed, rate=rate, epochs=EPOCHS, stage="final", weight=weights[arm], ratio=ratio))
-
-
 def main() -> None:
     """Runs what is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--backbone", type=Path, required=True, help="MobileNetV2 1.0 ImageNet backbone weights")
-    parser.add_argument("--url", default=None)
-    parser.add_argument("--results", type=Path, default=Path("docs/results/camvid"))
-    options = parser.parse_args()
-    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
-    study = Study(options.results, Client(options.url), {"name": "camvid", "versions": versions})
-    folder, backbone = str(options.data.resolve()), str(options.backbone.resolve())
-    teacher = teacher_trial(folder, backbone)
-    study.do(teacher)
-    run_table(study, folder, "scratch", SMALL, ARMS)
+    study, folder, backbone = start("camvid", __doc__)
+    study.do(teacher_trial(folder, backbone))
     pretrained = {"arch": {"family": "mobile_deeplabv3", "output_stride": 16}, "backbone_weights": backbone}
-    run_table(study, folder, "pretrained", pretrained, PRETRAINED_ARMS)
-    run_table(study, folder, "scratch", SMALL, COMPETITORS)
+    for table, student, arms in (
+        ("scratch", SMALL, ARMS),
+        ("pretrained", pretrained, PRETRAINED_ARMS),
+        ("scratch", SMALL, COMPETITORS),
+    ):
+        trial = partial(student_trial, folder, table, student)
+        run(study, Plan(trial, arms, RATES, WEIGHTS, EPOCHS, ablations=ABLATIONS))
 
 
 if __name__ == "__main__":
