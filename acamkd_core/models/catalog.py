@@ -18,8 +18,9 @@ import acamkd_core.spec
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.layouts import LAYOUTS
 from acamkd_core.models.registry import FAMILIES, build_model
+from acamkd_core.spec.archs import FAMILY_TASKS, Arch, ResNetName
 from acamkd_core.spec.catalog import BackboneFacts, Catalog, FamilyFacts, LevelFacts, PresetFacts
-from acamkd_core.spec.models import FAMILY_TASKS, PRESETS, Arch, ResNetName
+from acamkd_core.spec.presets import PRESETS
 
 NUM_CLASSES = 19
 IMAGE_SIZE = (1024, 2048)  # Cityscapes, the size that the published tables refer to

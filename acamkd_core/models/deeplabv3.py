@@ -9,7 +9,8 @@ from __future__ import annotations
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.heads import ASPPHead
 from acamkd_core.models.segmenter import ContextSegmenter
-from acamkd_core.spec.models import DeepLabV3Arch, Preprocess
+from acamkd_core.spec.archs import DeepLabV3Arch
+from acamkd_core.spec.models import Preprocess
 
 
 class DeepLabV3(ContextSegmenter):

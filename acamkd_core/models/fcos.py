@@ -21,7 +21,8 @@ from acamkd_core.models.anchors import clip_to
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Detector, ModelOutput, Normalise, Selection
 from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, level_sizes, pyramid_levels
-from acamkd_core.spec.models import FCOSArch, Preprocess
+from acamkd_core.spec.archs import FCOSArch
+from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
 
 PRIOR = 0.01

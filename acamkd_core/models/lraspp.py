@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Level, ModelOutput, Normalise, TaskModel
-from acamkd_core.spec.models import ENTRY_LEVELS, LRASPPArch, Preprocess
+from acamkd_core.spec.archs import ENTRY_LEVELS, LRASPPArch
+from acamkd_core.spec.models import Preprocess
 
 
 class LRASPPHead(nn.Module):

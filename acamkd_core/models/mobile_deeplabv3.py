@@ -9,7 +9,8 @@ from __future__ import annotations
 from acamkd_core.models.backbones import MobileNetV2
 from acamkd_core.models.heads import ASPPHead
 from acamkd_core.models.segmenter import ContextSegmenter
-from acamkd_core.spec.models import MobileDeepLabV3Arch, Preprocess
+from acamkd_core.spec.archs import MobileDeepLabV3Arch
+from acamkd_core.spec.models import Preprocess
 
 _CHANNELS = 256
 

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.heads import ContextHead, ImagePooling, conv_bn_relu
 from acamkd_core.models.segmenter import ContextSegmenter
-from acamkd_core.spec.models import Preprocess, PSPNetArch
+from acamkd_core.spec.archs import PSPNetArch
+from acamkd_core.spec.models import Preprocess
 
 
 class GridPooling(nn.Sequential):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acamkd_core.models.base import Backbone, Level
-from acamkd_core.spec.models import PyramidArch
+from acamkd_core.spec.archs import PyramidArch
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 STRIDES = (8, 16, 32, 64, 128)

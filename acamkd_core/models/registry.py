@@ -13,18 +13,18 @@ from acamkd_core.models.mobile_deeplabv3 import MobileDeepLabV3
 from acamkd_core.models.pspnet import PSPNet
 from acamkd_core.models.retinanet import RetinaNet
 from acamkd_core.models.ssdlite import SSDLite
-from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import (
+from acamkd_core.spec.archs import (
     Arch,
     DeepLabV3Arch,
     FCOSArch,
     LRASPPArch,
     MobileDeepLabV3Arch,
-    Preprocess,
     PSPNetArch,
     RetinaNetArch,
     SSDLiteArch,
 )
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.models import Preprocess
 
 FAMILIES: dict[type[Any], Callable[..., TaskModel]] = {
     DeepLabV3Arch: DeepLabV3,

@@ -24,7 +24,8 @@ from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Detector, ModelOutput, Normalise
 from acamkd_core.models.matching import match_anchors
 from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, level_sizes, pyramid_levels
-from acamkd_core.spec.models import Preprocess, RetinaNetArch
+from acamkd_core.spec.archs import RetinaNetArch
+from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
 
 RATIOS = (0.5, 1.0, 2.0)

@@ -24,7 +24,8 @@ from acamkd_core.models.anchors import clip_to, decode, encode
 from acamkd_core.models.backbones import MobileNetV2
 from acamkd_core.models.base import Detector, Level, ModelOutput, Normalise, Selection
 from acamkd_core.models.matching import match_each
-from acamkd_core.spec.models import Preprocess, SSDLiteArch
+from acamkd_core.spec.archs import SSDLiteArch
+from acamkd_core.spec.models import Preprocess
 
 # isort: split
 from torchvision.models import mobilenet_v2

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
+from acamkd_core.spec.archs import NECK_LEVELS, Arch
 from acamkd_core.spec.base import SpecModel
-from acamkd_core.spec.models import NECK_LEVELS, Arch
 
 
 class LevelFacts(SpecModel):

@@ -7,19 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from acamkd_core.spec.archs import FAMILY_TASKS, NECK_LEVELS
 from acamkd_core.spec.base import SpecModel, refusal
 from acamkd_core.spec.datasets import AugmentSpec, DatasetSpec, VocDataset, dataset_from_shorthand
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
 from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
-from acamkd_core.spec.models import (
-    FAMILY_TASKS,
-    NECK_LEVELS,
-    PRESETS,
-    StudentSpec,
-    TeacherSpec,
-    weights_from_string,
-)
+from acamkd_core.spec.models import StudentSpec, TeacherSpec, weights_from_string
+from acamkd_core.spec.presets import PRESETS
 from acamkd_core.spec.problems import closest, problems_of
 from acamkd_core.spec.tasks import TaskName
 

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from acamkd_core.spec.models import (
-    Arch,
-    DeepLabV3Arch,
-    FCOSArch,
-    LRASPPArch,
-    PSPNetArch,
-    RetinaNetArch,
-    SSDLiteArch,
-)
+from acamkd_core.spec.archs import Arch, DeepLabV3Arch, FCOSArch, LRASPPArch, PSPNetArch, RetinaNetArch, SSDLiteArch
 
 _BACKBONES = {
     "mobilenet_v2": "MBV2",

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.base import SpecModel
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import Arch, Preprocess
+from acamkd_core.spec.models import Preprocess
 
 METADATA_KEY = "acamkd"
 _MAX_HEADER_BYTES = 100_000_000  # the safetensors format's own limit

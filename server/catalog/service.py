@@ -8,12 +8,12 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter
 
+from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.catalog import BackboneFacts, FamilyFacts, PresetFacts, load_catalog
 from acamkd_core.spec.datasets import DatasetSpec
 from acamkd_core.spec.exports import ExportSpec
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.methods import MethodTerm
-from acamkd_core.spec.models import Arch
 from server.catalog.forms import form_schema
 
 

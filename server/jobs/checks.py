@@ -12,12 +12,13 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from acamkd_core.spec.api import Finding
+from acamkd_core.spec.archs import FAMILY_TASKS, Arch
 from acamkd_core.spec.catalog import levels_of
 from acamkd_core.spec.datasets import FOLDER_FORMATS, AutoDataset, RegisteredDataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on
 from acamkd_core.spec.job import InspectSpec, JobSpec
-from acamkd_core.spec.models import FAMILY_TASKS, Arch, ModelSpec
+from acamkd_core.spec.models import ModelSpec
 from server.auth.service import CallerScope
 from server.datasets import repository as datasets
 from server.db.tables import Dataset

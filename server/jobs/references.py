@@ -10,9 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
 from acamkd_core.spec.api import TERMINAL_STATES
+from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.catalog import load_catalog
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import Arch, WeightsSpec
+from acamkd_core.spec.models import WeightsSpec
 from acamkd_core.spec.native import read_native_header
 from server.auth.service import CallerScope
 from server.db.tables import Job

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from acamkd_core.datasets.scenes_canvas import CLASSES as SCENE_CLASSES
 from acamkd_core.models.registry import build_model
-from acamkd_core.spec.models import Arch
+from acamkd_core.spec.archs import Arch
 from server.db.base import DEFAULT_PROJECT
 from server.db.session import write_session
 from server.jobs import repository as jobs

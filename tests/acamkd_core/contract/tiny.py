@@ -12,7 +12,7 @@ from torch import Tensor
 from acamkd_core.datasets.base import ClassInfo
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import FAMILIES, build_model
-from acamkd_core.spec.models import FAMILY_TASKS, Arch
+from acamkd_core.spec.archs import FAMILY_TASKS, Arch
 from acamkd_core.tasks.base import Task
 from acamkd_core.tasks.detection import DetectionTask
 from acamkd_core.tasks.detection_target import DetectionTarget

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.state import read_state, weights_digest
+from acamkd_core.spec.archs import DeepLabV3Arch
 from acamkd_core.spec.events import parse_event
-from acamkd_core.spec.models import DeepLabV3Arch
 from acamkd_core.spec.native import read_native_header
 from tests.acamkd_core.datasets.factories import save, write_folder
 from tests.acamkd_core.engine.world import NET, SCENES, World, go, kinds, points

@@ -24,9 +24,10 @@ from acamkd_core.exports.onnx import EXPORTER
 from acamkd_core.exports.verify import GateReport, verify
 from acamkd_core.exports.verify_detection import BoxTruth, DetectionFile
 from acamkd_core.models.registry import build_model
+from acamkd_core.spec.archs import RetinaNetArch
 from acamkd_core.spec.datasets import AugmentSpec, CocoDataset
 from acamkd_core.spec.exports import Gate, OnnxExport
-from acamkd_core.spec.models import Preprocess, RetinaNetArch
+from acamkd_core.spec.models import Preprocess
 from acamkd_core.tasks.detection import DetectionTask
 from tests.acamkd_core.datasets.coco_factory import write_coco
 

@@ -23,8 +23,9 @@ from acamkd_core.exports.registry import exporter, formats
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import load_weights, weights_digest
+from acamkd_core.spec.archs import DeepLabV3Arch, LRASPPArch, MobileDeepLabV3Arch, PSPNetArch
 from acamkd_core.spec.exports import OnnxExport, SafetensorsExport
-from acamkd_core.spec.models import DeepLabV3Arch, LRASPPArch, MobileDeepLabV3Arch, Preprocess, PSPNetArch
+from acamkd_core.spec.models import Preprocess
 from acamkd_core.spec.native import read_native_header
 from acamkd_core.tasks.segmentation import SegmentationTask
 from tests.acamkd_core.exports.conftest import World

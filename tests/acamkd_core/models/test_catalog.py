@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from acamkd_core.models.catalog import build_catalog
 from acamkd_core.spec.catalog import arch_summary, load_catalog
-from acamkd_core.spec.models import PRESETS
+from acamkd_core.spec.presets import PRESETS
 
 
 def test_committed_catalog_is_current() -> None:

@@ -10,9 +10,11 @@ from torch import nn
 from acamkd_core.engine.profile import count_macs, count_parameters, measure_latency, profile_model
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
+from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.catalog import levels_of
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import PRESETS, Arch, Preprocess
+from acamkd_core.spec.models import Preprocess
+from acamkd_core.spec.presets import PRESETS
 from acamkd_core.torchvision_compat import torchvision
 
 ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)

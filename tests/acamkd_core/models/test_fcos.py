@@ -10,7 +10,7 @@ from torch import Tensor
 
 from acamkd_core.models.fcos import FCOS
 from acamkd_core.models.registry import build_model
-from acamkd_core.spec.models import FCOSArch
+from acamkd_core.spec.archs import FCOSArch
 from acamkd_core.tasks.detection_decode import select
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401
 

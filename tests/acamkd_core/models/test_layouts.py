@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import load_weights
-from acamkd_core.spec.models import Arch, Preprocess
+from acamkd_core.spec.archs import Arch
+from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
 from tests.acamkd_core.models.cirkd_reference import CirkdDeepLab
 from tests.acamkd_core.models.conftest import scramble

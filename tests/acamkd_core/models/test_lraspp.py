@@ -12,10 +12,11 @@ from torch.nn import functional as F
 from acamkd_core.engine.profile import count_macs, count_parameters
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import load_weights
+from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.catalog import arch_summary
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.labels import arch_label
-from acamkd_core.spec.models import Arch, Preprocess
+from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
 from tests.acamkd_core.models.conftest import scramble
 from tests.acamkd_core.models.test_families import build

@@ -16,9 +16,11 @@ from acamkd_core.models.base import TaskModel
 from acamkd_core.models.pspnet import GridPooling
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import load_weights
+from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.labels import arch_label
-from acamkd_core.spec.models import PRESETS, Arch, Preprocess
+from acamkd_core.spec.models import Preprocess
+from acamkd_core.spec.presets import PRESETS
 from tests.acamkd_core.models.cirkd_reference import CirkdPSPNet
 from tests.acamkd_core.models.conftest import scramble
 from tests.acamkd_core.models.test_families import build

@@ -14,9 +14,9 @@ from acamkd_core.models.matching import match_anchors
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.retinanet import RetinaNet
 from acamkd_core.models.weights import inherit, load_weights
+from acamkd_core.spec.archs import RetinaNetArch
 from acamkd_core.spec.catalog import levels_of
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import RetinaNetArch
 from acamkd_core.tasks.detection_decode import select
 from acamkd_core.torchvision_compat import torchvision
 

@@ -11,8 +11,8 @@ import torch
 from acamkd_core.models.matching import match_each
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.ssdlite import SCALES, WEIGHTS, SSDLite
+from acamkd_core.spec.archs import SSDLiteArch
 from acamkd_core.spec.catalog import levels_of
-from acamkd_core.spec.models import SSDLiteArch
 from acamkd_core.tasks.detection_decode import select
 from acamkd_core.torchvision_compat import torchvision
 

@@ -29,8 +29,9 @@ from acamkd_core.models.weights import (
     save_native,
     weights_digest,
 )
+from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import Arch, Preprocess, WeightsSpec
+from acamkd_core.spec.models import Preprocess, WeightsSpec
 from acamkd_core.torchvision_compat import torchvision
 
 ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)

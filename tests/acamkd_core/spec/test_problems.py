@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.base import SpecModel
 from acamkd_core.spec.datasets import DatasetSpec
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
 from acamkd_core.spec.job import InspectSpec, JobSpec, parse_job
 from acamkd_core.spec.methods import MethodTerm
-from acamkd_core.spec.models import Arch
 
 BASE: dict[str, Any] = {"dataset": "scenes", "student": "mobile_deeplabv3", "teacher": "job:t"}
 

@@ -1,0 +1,185 @@
+"""Architectures: one class a family, and what readers without torch need to know of each family."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from acamkd_core.spec.base import SpecModel
+from acamkd_core.spec.tasks import TaskName
+
+ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+
+
+def _fits_backbone(arch: Any) -> None:
+    """Width multipliers are MobileNetV2's, deep stems ResNet's. Raises ValueError."""
+    if arch.backbone == "mobilenet_v2" and getattr(arch, "deep_stem", False):
+        raise ValueError("deep_stem belongs to ResNet backbones")
+    if arch.backbone != "mobilenet_v2" and arch.width != 1.0:
+        raise ValueError("width belongs to mobilenet_v2")
+
+
+class DeepLabV3Arch(SpecModel):
+    """DeepLabV3 (Chen et al. 2017): dilated backbone, atrous spatial pyramid pooling, 1x1 classifier."""
+
+    family: Literal["deeplabv3"] = Field(description="DeepLabV3 with ASPP.")
+    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="mobilenet_v2", description="Feature extractor.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
+    output_stride: Literal[8, 16, 32] = Field(default=16, description="Input size over feature size.")
+    aspp_channels: int = Field(default=256, ge=8, le=2048, description="Channels of each ASPP branch.")
+    aspp_rates: tuple[int, ...] = Field(
+        default=(6, 12, 18), description="Atrous rates; the usual values double at stride 8."
+    )
+    align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
+    aux_head: bool = Field(default=False, description="Auxiliary FCN head on c4; used in training only.")
+    deep_stem: bool = Field(
+        default=False, description="Three 3x3 convolutions instead of the 7x7 (ResNet only; CIRKD's networks have it)."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> DeepLabV3Arch:
+        _fits_backbone(self)
+        if not self.aspp_rates or min(self.aspp_rates) < 1:
+            raise ValueError("aspp_rates needs at least one rate, each 1 or more")
+        return self
+
+
+class MobileDeepLabV3Arch(SpecModel):
+    """Mobile DeepLabv3 of the MobileNetV2 paper (Sandler et al. 2018, section 6.3): no atrous branches by default."""
+
+    family: Literal["mobile_deeplabv3"] = Field(description="Mobile DeepLabv3 on MobileNetV2.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier.")
+    output_stride: Literal[8, 16, 32] = Field(default=16, description="Input size over feature size.")
+    aspp: bool = Field(default=False, description="With the three atrous branches (4.52M) or without (2.11M).")
+    align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
+
+
+class PSPNetArch(SpecModel):
+    """PSPNet (Zhao et al. 2017): dilated backbone, averages over grids of several sizes, 3x3 convolution, classifier."""
+
+    family: Literal["pspnet"] = Field(description="PSPNet with pyramid pooling.")
+    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="resnet50", description="Feature extractor.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
+    output_stride: Literal[8, 16] = Field(default=8, description="Input size over feature size.")
+    psp_channels: int = Field(
+        default=512, ge=8, le=2048, description="Channels of the 3x3 convolution behind the pyramid."
+    )
+    bins: tuple[int, ...] = Field(
+        default=(1, 2, 3, 6), description="Cells a side of each grid; each gets an equal share of c5's channels."
+    )
+    align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
+    aux_head: bool = Field(default=False, description="Auxiliary FCN head on c4; used in training only.")
+    deep_stem: bool = Field(
+        default=False, description="Three 3x3 convolutions instead of the 7x7 (ResNet only; CIRKD's networks have it)."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> PSPNetArch:
+        _fits_backbone(self)
+        if not 1 <= len(self.bins) <= 8 or min(self.bins) < 1 or max(self.bins) > 64:
+            raise ValueError("bins needs 1 to 8 grids of 1 to 64 cells a side")
+        return self
+
+
+class LRASPPArch(SpecModel):
+    """LR-ASPP (Howard et al. 2019): MobileNetV3's segmentation network, a gated deep branch and a shallow one."""
+
+    family: Literal["lraspp"] = Field(description="LR-ASPP on MobileNets.")
+    backbone: Literal["mobilenet_v3_large", "mobilenet_v2"] = Field(
+        default="mobilenet_v3_large", description="Feature extractor."
+    )
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
+    output_stride: Literal[16, 32] = Field(
+        default=16, description="Input size over size of the deepest features; class scores have stride 8 always."
+    )
+    head_channels: int = Field(default=128, ge=8, le=2048, description="Channels of the gated branch.")
+    align_corners: bool = Field(default=False, description="Grid used whenever logits or features are resized.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> LRASPPArch:
+        _fits_backbone(self)
+        return self
+
+
+class PyramidArch(SpecModel):
+    """What detectors on a feature pyramid share."""
+
+    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="resnet50", description="Feature extractor.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
+    fpn_channels: int = Field(
+        default=256, ge=8, le=1024, description="Channels of the levels p3 to p7 and of the heads."
+    )
+    head_depth: int = Field(default=4, ge=1, le=8, description="3x3 convolutions in each head before the last.")
+    p6_from: Literal["c5", "p5"] = Field(
+        default="c5",
+        description="What P6 is made of: `c5` (the papers' 37.97M RetinaNet-R50), or `p5` (torchvision's, 33.84M).",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _fits_backbone(self)
+        return self
+
+
+class RetinaNetArch(PyramidArch):
+    """RetinaNet (Lin et al. 2017): feature pyramid p3 to p7, nine anchors a position, focal loss."""
+
+    family: Literal["retinanet"] = Field(description="RetinaNet on a feature pyramid.")
+    anchor_scale: float = Field(
+        default=4.0, gt=0, le=32, description="Side of a level's smallest square anchor over its stride."
+    )
+    anchor_rounding: bool = Field(
+        default=False, description="Anchors in whole pixels, as torchvision's weights were trained with."
+    )
+
+
+class FCOSArch(PyramidArch):
+    """FCOS (Tian et al. 2019): feature pyramid p3 to p7, one candidate a position, centre-ness, no anchors."""
+
+    family: Literal["fcos"] = Field(description="FCOS on a feature pyramid.")
+    fpn_channels: int = Field(
+        default=256, ge=32, le=1024, multiple_of=32, description="Channels of the levels p3 to p7 and of the heads."
+    )
+    p6_from: Literal["c5", "p5"] = Field(default="p5", description="What P6 is made of; the paper's is `p5`.")
+
+
+class SSDLiteArch(SpecModel):
+    """SSDLite of the MobileNetV2 paper (Sandler et al. 2018, section 6.2): six maps, depthwise heads; made for 320x320."""
+
+    family: Literal["ssdlite"] = Field(description="SSDLite on MobileNetV2.")
+    backbone: Literal["mobilenet_v2"] = Field(default="mobilenet_v2", description="Feature extractor.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier of backbone and extra maps.")
+
+
+Arch = Annotated[
+    DeepLabV3Arch | MobileDeepLabV3Arch | PSPNetArch | LRASPPArch | RetinaNetArch | FCOSArch | SSDLiteArch,
+    Field(discriminator="family"),
+]
+
+FAMILY_TASKS: dict[str, TaskName] = {
+    "deeplabv3": "semantic_segmentation",
+    "mobile_deeplabv3": "semantic_segmentation",
+    "pspnet": "semantic_segmentation",
+    "lraspp": "semantic_segmentation",
+    "retinanet": "detection",
+    "fcos": "detection",
+    "ssdlite": "detection",
+}
+NECK_LEVELS: dict[str, tuple[str, ...]] = {
+    "retinanet": ("p3", "p4", "p5", "p6", "p7"),
+    "fcos": ("p3", "p4", "p5", "p6", "p7"),
+    "ssdlite": ("m1", "m2", "m3", "m4"),
+}
+"""Where a detector is distilled when `at` does not say: its feature pyramid, or the maps that its heads look at."""
+
+ENTRY_LEVELS: dict[str, tuple[str, ...]] = {
+    **NECK_LEVELS,
+    "ssdlite": (),
+    "lraspp": ("c2", "c3", "logits"),
+}
+"""Levels from which a network can go on with other values, of the families that cannot from every level.
+
+A pyramid's enter a detector's head together. SSDLite's anchors are shares of the input, whose size its maps alone do not
+tell. LR-ASPP forks behind c3: a deeper map alone does not give the other branch.
+"""
