@@ -2,7 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { metricsQuery } from '@/api/jobs';
 import { Chart } from '@/components/chart';
 import { runColor } from '@/lib/colors';
-import { compact, count, duration, fixed, macs, milliseconds, parameters, value } from '@/lib/format';
+import { compact, count, duration, fixed, macs, milliseconds, parameters } from '@/lib/format';
 import { useAttemptMarks } from './charts';
 import { METRIC_NAMES } from './metric-names';
 import { profileOf } from './model';
@@ -77,12 +77,19 @@ function Networks() {
         </table>
       </div>
       {(job.pairs ?? []).map((pair, index) => (
-        <p key={index} className="mono muted clip">
-          {Object.entries(pair).map(([name, item]) => `${name} ${value(item)}`).join('  ')}
+        <p key={index} className="muted">
+          {pairLine(pair)}
         </p>
       ))}
     </section>
   );
+}
+
+/** Two levels that a term compares, as `channels @ stride`. */
+function pairLine(pair: Record<string, unknown>): string {
+  const level = (role: string) => `${String(pair[`${role}_level`])} ${((pair[role] ?? []) as number[]).join(' @ ')}`;
+  const adapter = pair.adapter ? '1×1 adapter' : 'no adapter';
+  return `${String(pair.method)}: student ${level('student')}, teacher ${level('teacher')}, ${adapter}`;
 }
 
 function Curve({ name, title }: { name: string; title: string }) {
