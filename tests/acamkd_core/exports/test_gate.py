@@ -162,7 +162,13 @@ def test_the_gate_dies_with_its_parent(world: World, tmp_path: Path) -> None:
     run_gate(world, world.onnx, tmp_path)
     manifest = tmp_path / "gate_manifest.json"
     data = json.loads(manifest.read_text())
-    data["images"] *= 100_000  # hours of work
+    data["images"] *= 20_000  # many minutes of work, and predictions for all of it (a file with holes)
+    few = np.load(data["predictions"])
+    many = np.lib.format.open_memmap(
+        tmp_path / "many.npy", mode="w+", dtype=few.dtype, shape=(len(data["images"]), *few.shape[1:])
+    )
+    del many
+    data["predictions"] = str(tmp_path / "many.npy")
     manifest.write_text(json.dumps(data))
     process = subprocess.Popen(
         [sys.executable, "-m", "acamkd_core.exports.gate", "--lifeline", str(manifest)],
