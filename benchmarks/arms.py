@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ class Plan:
 
 def best(study: Study, trials: Iterable[Trial]) -> float:
     """The tuned value with the best score on val; a run that failed counts as nothing."""
+    trials = list(trials)
+    study.queue(trials)
     value = max((tuned_score(study.do(trial)), trial.value) for trial in trials)[1]
     assert value is not None
     return value
@@ -49,13 +52,18 @@ def run(study: Study, plan: Plan) -> None:
     half = {"seed": 0, "epochs": plan.epochs // 2, "stage": "tune"}
     rate = best(study, (plan.trial("none", rate=value, weight=None, **half) for value in plan.rates))
     weights: dict[str, float | None] = {"none": None, "feature_mse_matched": 1.0}
-    for arm in plan.arms:
-        if arm in plan.weights:
-            tried = (plan.trial(arm, rate=rate, weight=value, **half) for value in plan.weights[arm])
-            weights[arm] = best(study, tried)
+    tried = {
+        arm: [plan.trial(arm, rate=rate, weight=value, **half) for value in plan.weights[arm]]
+        for arm in plan.arms
+        if arm in plan.weights
+    }
+    study.queue(itertools.chain.from_iterable(tried.values()))
+    weights |= {arm: best(study, trials) for arm, trials in tried.items()}
     weights |= {arm: weights["acam"] for arm in plan.ablations if arm in plan.arms}
     for seed in plan.seeds:
         full = {"seed": seed, "rate": rate, "epochs": plan.epochs, "stage": "final"}
+        # The matched control replays what ACAM measured: it can only be asked for when that run has ended.
+        study.queue(plan.trial(arm, weight=weights[arm], **full) for arm in plan.arms if arm != "feature_mse_matched")
         for arm in plan.arms:
             ratio = None
             if arm == "feature_mse_matched":

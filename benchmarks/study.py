@@ -9,6 +9,7 @@ import hashlib
 import json
 import platform
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import acamkd_core
 from acamkd_core.client import ApiError, Client, Job
 from acamkd_core.spec.api import JobDetail
+from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.tasks import primary
 
 RATIO_POINTS = 150
@@ -60,6 +62,12 @@ class Study:
         spec: dict[str, Any] = _portable({**trial.spec, "dataset": self.data["name"]})
         return spec
 
+    def queue(self, trials: Iterable[Trial]) -> None:
+        """Submits what has no result yet, so that every slot of the server has work while `do` waits for the first."""
+        for trial in trials:
+            if self.result(trial) is None:
+                self._job(trial)
+
     def do(self, trial: Trial) -> dict[str, Any]:
         """The trial's result: read when it is finished, else run through the API (a failed run is a result too)."""
         if (found := self.result(trial)) is not None:
@@ -89,15 +97,23 @@ class Study:
         return result
 
     def _job(self, trial: Trial) -> Job:
+        """The trial's job: found by its name, or submitted.
+
+        Raises:
+            SystemExit: the server's job of this name has another spec (of an earlier plan).
+        """
+        spec = {**trial.spec, "name": trial.name, "seed": trial.seed, "tags": [trial.stage, trial.arm]}
         try:
             job = self.client.jobs.get(trial.name)
-            return job.retry() if job.info.state == "cancelled" else job
         except ApiError as error:
             if error.status != 404:
                 raise
-        return self.client.jobs.create(
-            {**trial.spec, "name": trial.name, "seed": trial.seed, "tags": [trial.stage, trial.arm]}
-        )
+            return self.client.jobs.create(spec)
+        if JobSpec.model_validate(job.spec("submitted").spec) != JobSpec.model_validate(spec):
+            raise SystemExit(
+                f"the server's job {trial.name} has another spec than it has now: rename it to run it anew"
+            )
+        return job.retry() if job.info.state == "cancelled" else job
 
 
 def _digest(spec: dict[str, Any]) -> str:
