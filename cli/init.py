@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +11,54 @@ import typer
 from cli.output import SUCCEEDED, Format, Output, emit, say
 
 _LAYOUT = ("images", "masks", "classes.json")
+# A first student for each task, and a method that fits it.
+_STUDENTS = {
+    "semantic_segmentation": "deeplabv3-mobilenet_v2-3.2m",
+    "detection": "retinanet-mobilenet_v2",
+}
+_TERMS = {
+    "semantic_segmentation": "# = [{method: acam, at: [logits]}]; also maskd, cwd, pkd, mgd, logit, feature_mse",
+    "detection": "# on every pyramid level; also fgd, maskd, cwd, pkd, mgd, feature_mse",
+}
+_DEFAULT_TASK = "semantic_segmentation"
 
 
-def find_dataset(folder: Path) -> str | None:
-    """A mask folder in `folder` or one level below, as the spec writes it; None when there is none."""
-    candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))]
-    for path in candidates:
-        if all((path / name).exists() for name in _LAYOUT):
-            return "." if path == folder else f"./{path.name}"
+@dataclass(frozen=True)
+class Found:
+    """A dataset beside the job: `path` as the spec writes it, the format, and the task that its labels are for."""
+
+    path: str
+    format: str
+    task: str
+
+
+def find_dataset(folder: Path, task: str | None = None) -> Found | None:
+    """A dataset in `folder` or one level below; None when there is none that suits `task`."""
+    below = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    for path in [folder, *sorted(below)]:
+        found = _look(path, task)
+        if found is not None:
+            format, labels = found
+            return Found("." if path == folder else f"./{path.name}", format, labels)
     return None
+
+
+def _look(path: Path, task: str | None) -> tuple[str, str] | None:
+    """(format, task) of a folder."""
+    try:
+        from acamkd_core.datasets.registry import detect, task_of
+    except ImportError:  # a base install writes job files too, but knows the plainest layout only
+        plain = task in (None, _DEFAULT_TASK) and all((path / name).exists() for name in _LAYOUT)
+        return ("mask_folder", _DEFAULT_TASK) if plain else None
+    from acamkd_core.spec.datasets import AutoDataset
+    from acamkd_core.spec.errors import CoreError
+
+    try:
+        spec = detect(AutoDataset(root=str(path)), path, task)  # type: ignore[arg-type]
+    except (CoreError, OSError):
+        return None
+    labels = task_of(spec, path, task)  # type: ignore[arg-type]
+    return (spec.format, labels) if task in (None, labels) else None
 
 
 def find_teacher(folder: Path) -> str | None:
@@ -27,27 +67,27 @@ def find_teacher(folder: Path) -> str | None:
     return f"./{found[0]}" if found else None
 
 
-def job_text(dataset: str | None, teacher: str | None) -> str:
+def job_text(dataset: str | None, teacher: str | None, task: str = _DEFAULT_TASK) -> str:
     """The job file."""
     data = (
         f"dataset: {dataset}\n"
         if dataset
-        else "dataset: scenes                # built-in street scenes; or a folder with images/, masks/ and classes.json\n"
+        else "dataset: scenes                # built-in street scenes; or a folder (docs/job-spec.md has the layouts)\n"
     )
     pair = (
-        f"teacher: {teacher}\n"
-        "distill: acam                  # = [{method: acam, at: [logits]}]; also maskd, cwd, pkd, mgd, logit, feature_mse\n"
+        f"teacher: {teacher}\ndistill: acam                  {_TERMS[task]}\n"
         if teacher
         else "# Without a teacher the student is trained alone, and can be a teacher afterwards:\n"
         "# teacher: job:my-teacher      # or model:street@champion, or ./teacher.safetensors\n"
-        "# distill: acam                # = [{method: acam, at: [logits]}]; also maskd, cwd, pkd, mgd, logit, feature_mse\n"
+        f"# distill: acam                {_TERMS[task]}\n"
     )
     return (
         "# A distillation job. Only `dataset` and `student` are needed; everything else has a default,\n"
         "# and `acamkd submit --dry-run FILE` shows all of it.\n"
         "version: 1\n\n"
+        f"task: {task}\n"
         f"{data}"
-        "student: deeplabv3-mobilenet_v2-3.2m   # a preset (`acamkd models --families`), or an object: {arch: {...}}\n"
+        f"student: {_STUDENTS[task]}   # a preset (`acamkd models --families`), or an object: {{arch: {{...}}}}\n"
         f"{pair}\n"
         "schedule: {epochs: 30}         # or {iterations: 40000}\n"
         "batch: {global_size: 8}        # images per step\n"
@@ -61,23 +101,39 @@ def job_text(dataset: str | None, teacher: str | None) -> str:
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write job.yaml into.")] = Path("."),
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="semantic_segmentation or detection; else what the dataset's labels say."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a job.yaml that is there.")] = False,
     output: Output = Format.table,
 ) -> int:
     """Write a first job.yaml, for the dataset and weights that lie in the folder."""
     from acamkd_core.spec.errors import CoreError
 
+    if task is not None and task not in _STUDENTS:
+        raise CoreError(
+            "init.task", f"there is no task {task!r}", hint=f"one of {', '.join(_STUDENTS)}", field="--task", value=task
+        )
     target = folder.expanduser() / "job.yaml"
     if target.exists() and not force:
         raise CoreError("init.exists", "there is a job.yaml already", hint="--force replaces it", value=str(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        dataset, teacher = find_dataset(target.parent), find_teacher(target.parent)
-        target.write_text(job_text(dataset, teacher), encoding="utf-8")
+        dataset, teacher = find_dataset(target.parent, task), find_teacher(target.parent)
+        chosen = task or (dataset.task if dataset else _DEFAULT_TASK)
+        target.write_text(job_text(dataset.path if dataset else None, teacher, chosen), encoding="utf-8")
     except OSError as error:
         raise CoreError("init.folder", f"{target} cannot be written: {error.strerror}", value=str(target)) from None
-    if not emit({"path": str(target), "dataset": dataset or "scenes", "teacher": teacher}, output):
+    summary = {
+        "path": str(target),
+        "dataset": dataset.path if dataset else "scenes",
+        "task": chosen,
+        "teacher": teacher,
+    }
+    if not emit(summary, output):
         print(target)
-        say(f"dataset: {dataset or 'none found, so the built-in scenes'}; teacher: {teacher or 'none found'}")
+        data = f"{dataset.path} ({dataset.format})" if dataset else "none found, so the built-in scenes"
+        say(f"dataset: {data}; task: {chosen}; teacher: {teacher or 'none found'}")
         say(f"next: acamkd run {target}   (here, without a service), or acamkd submit {target}")
     return SUCCEEDED

@@ -59,11 +59,15 @@ def _run_in(
     folder: Path, spec: JobSpec | InspectSpec, data: dict[str, Any], inputs: dict[str, Path],
     *, resume: bool, device: str, output: Format,
 ) -> int:  # fmt: skip
+    from acamkd_core.spec.origins import count_given, origins_of
+
     before = earlier(folder, resume, spec)
     if before.result is not None and before.result.status == "succeeded":
         say(f"this run has succeeded already: {folder}")
         return _report(spec, folder, before.result, output)
     write_run(folder, data, inputs, before, device, spec)
+    # The words of `acamkd submit`. The name does not count where it is the file's.
+    say(f"spec    {count_given(data)} lines given, {len(origins_of(spec))} resolved")
     if before.attempts and resume:
         where = before.checkpoint.name if before.checkpoint else "the start: no checkpoint was written"
         say(f"attempt {before.attempts + 1}, from {where}")

@@ -8,11 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from cli.inspection import print_findings, print_report
-from cli.output import FAILED, SUCCEEDED, Format, Output, emit, metric, millions, number, say, score, table
+from cli.output import FAILED, SUCCEEDED, Format, Output, emit, metric, millions, number, parse_sets, say, score, table
 from cli.remote import client
 
 models = typer.Typer(help="Models that jobs produced, and what can be built.", invoke_without_command=True)
 datasets = typer.Typer(help="Datasets of the server.", invoke_without_command=True)
+# The server knows the words, and lists them when it gets another.
+DatasetTask = Annotated[
+    str | None, typer.Option("--task", help="Which labels to take where a folder has several kinds.")
+]
 keys = typer.Typer(help="API keys, straight in the database: works before a server runs.", no_args_is_help=True)
 
 
@@ -119,24 +123,49 @@ def add_dataset(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     path: Annotated[str, typer.Argument(metavar="PATH", help="A folder that the server sees, or a zip to upload.")],
     wait: Annotated[bool, typer.Option("--wait", help="Until the inspection has ended.")] = False,
+    format: Annotated[str, typer.Option("--format", help="mask_folder, cityscapes, coco, voc, yolo ...")] = "auto",
+    task: DatasetTask = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="a=b", help="A field of the format, e.g. annotation_file; may be repeated."),
+    ] = None,
     output: Output = Format.table,
 ) -> int:
     """Register a folder, or upload a zip, and inspect it."""
     from acamkd_core.client.transport import is_loopback
+    from acamkd_core.spec.errors import CoreError
 
     server = client()
     local = Path(path).expanduser()
     if local.suffix.lower() == ".zip" and local.is_file():
+        if format != "auto" or task or sets:
+            raise CoreError(
+                "upload.options", "an uploaded zip is opened by detection", field="format", value=format,
+                hint="put the folder under one of the server's roots, and register it",
+            )  # fmt: skip
         info = server.datasets.upload(name, local)
     else:
         # A folder beside us is meant as such where the server is this machine; else it is the server's to find.
         here = local.is_dir() and is_loopback(server.url)
-        info = server.datasets.add(name, str(local.resolve()) if here else path)
+        where = str(local.resolve()) if here else path
+        info = server.datasets.add(name, where, format=format, task=task, options=_nested(parse_sets(sets)))
     if wait:
         info = server.datasets.wait(name)
     if not emit(info, output):
         _dataset_table([info])
     return FAILED if info.state == "failed" else SUCCEEDED
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """`{"splits.val": "val2017"}` as `{"splits": {"val": "val2017"}}`."""
+    result: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, last = path.split(".")
+        node = result
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = value
+    return result
 
 
 @datasets.command("show")
@@ -152,11 +181,12 @@ def show_dataset(name: Annotated[str, typer.Argument(metavar="NAME")], output: O
 @datasets.command("inspect")
 def inspect_dataset(
     target: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A registered name, or a folder here.")],
+    task: DatasetTask = None,
     output: Output = Format.table,
 ) -> int:
     """Look at every file: a registered dataset by the server, a folder (with a / in it) here and now."""
     if Path(target).expanduser().is_dir() and ("/" in target or target.startswith((".", "~"))):
-        return _inspect_here(Path(target).expanduser().resolve(), output)
+        return _inspect_here(Path(target).expanduser().resolve(), task, output)
     server = client()
     server.datasets.inspect(target)
     info = server.datasets.wait(target)
@@ -166,12 +196,15 @@ def inspect_dataset(
     return FAILED if info.state == "failed" or info.errors else SUCCEEDED
 
 
-def _inspect_here(folder: Path, output: Format) -> int:
+def _inspect_here(folder: Path, task: str | None, output: Format) -> int:
     from acamkd_core.datasets.registry import inspect_dataset as look
     from acamkd_core.datasets.registry import open_dataset
-    from acamkd_core.spec.datasets import AutoDataset
+    from acamkd_core.spec.job import InspectSpec, parse_job
 
-    report = look(open_dataset(AutoDataset(root=str(folder)), strict=False))
+    given = {"kind": "inspect", "dataset": {"format": "auto", "root": str(folder)}, "task": task}
+    spec = parse_job(given)
+    assert isinstance(spec, InspectSpec)
+    report = look(open_dataset(spec.dataset, strict=False, task=spec.task))
     if not emit(report, output):
         print_report(report)
     return FAILED if any(finding.severity == "error" for finding in report.findings) else SUCCEEDED

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -14,7 +14,6 @@ from acamkd_core.client.transport import Transport
 from acamkd_core.spec.api import (
     ApiKeyInfo,
     ArtifactInfo,
-    DatasetCreate,
     DatasetInfo,
     ModelInfo,
     Page,
@@ -51,9 +50,26 @@ class Datasets:
         """One dataset with its inspection report; `name` or `name@version`."""
         return self._transport.get(DatasetInfo, f"/datasets/{name}")
 
-    def add(self, name: str, path: str | Path) -> DatasetInfo:
-        """Registers a folder that the server can see (under one of its roots), and queues its inspection."""
-        body = DatasetCreate(name=name, path=str(path)).model_dump()
+    def add(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        format: str = "auto",
+        task: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> DatasetInfo:
+        """Registers a folder that the server can see (under one of its roots), and queues its inspection.
+
+        Args:
+            format: `auto` detects it.
+            task: which labels to take where a folder has several kinds.
+            options: further fields of the format, as a job's `dataset` has them.
+
+        Raises:
+            ApiError: a path outside the roots, a name that is taken, an option that the format does not have.
+        """
+        body = {"name": name, "path": str(path), "format": format, "task": task, "options": dict(options or {})}
         return self._transport.send(DatasetInfo, "POST", "/datasets", json=body)
 
     def upload(

@@ -99,10 +99,7 @@ def _open_voc(
             value=spec.root,
         )
     check_inside(folder, roots, folder.name)
-    boxes = task == "detection" if task is not None else not (folder / VOC_MASKS).is_dir()
-    if spec.labels is not None:
-        boxes = spec.labels == "boxes"
-    kind = VocBoxes if boxes else VocMasks
+    kind = VocBoxes if task_of(spec, root, task) == "detection" else VocMasks
     return kind(spec, folder.resolve(), roots=roots, strict=strict)
 
 
@@ -112,6 +109,19 @@ def inspect_dataset(dataset: Dataset, *, progress: Progress | None = None, threa
         return inspect_boxes(dataset, progress=progress, threads=threads)
     assert isinstance(dataset, MaskDataset)
     return inspect_masks(dataset, progress=progress, threads=threads)
+
+
+def task_of(spec: FolderDataset, root: Path, task: TaskName | None = None) -> TaskName:
+    """What a folder's labels are for; `task` decides where it has several kinds."""
+    if isinstance(spec, (CocoDataset, YoloDataset)):
+        return "detection"
+    if isinstance(spec, VocDataset):
+        if spec.labels is not None:
+            return "detection" if spec.labels == "boxes" else "semantic_segmentation"
+        folder = find_voc(root)
+        masks = folder is not None and (folder / VOC_MASKS).is_dir()
+        return task or ("semantic_segmentation" if masks else "detection")
+    return "semantic_segmentation"
 
 
 def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> FolderDataset:

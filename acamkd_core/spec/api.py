@@ -275,6 +275,7 @@ class DatasetInfo(BaseModel):
     classes: list[dict[str, Any]] = []
     ignore_id: int | None = None
     images: dict[str, int] = {}
+    options: dict[str, Any] = Field(default={}, description="Fields of the format that were given at registration.")
     errors: int = 0
     warnings: int = 0
     report: dict[str, Any] = {}
@@ -291,6 +292,11 @@ class DatasetCreate(BaseModel):
     format: Literal["auto", "mask_folder", "cityscapes", "coco", "voc", "yolo"] = "auto"
     task: TaskName | None = Field(
         default=None, description="Which labels to take where a folder has masks and boxes; automatic: masks first."
+    )
+    options: dict[str, Any] = Field(
+        default={},
+        description="Further fields of the format, as a job's `dataset` has them, e.g. {annotation_file: labels/{split}.json}; "
+        "needs a `format` other than auto, except for `splits`.",
     )
 
 

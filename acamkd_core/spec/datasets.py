@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from acamkd_core.spec.base import SpecModel, refusal
+from acamkd_core.spec.errors import SpecInvalid
+from acamkd_core.spec.problems import problems_of
 
 
 class Splits(SpecModel):
@@ -161,6 +164,24 @@ FOLDER_FORMATS: dict[str, type[FolderDataset]] = {
     "voc": VocDataset,
     "yolo": YoloDataset,
 }
+
+
+def folder_dataset(format: str, root: str, options: Mapping[str, Any]) -> AutoDataset | FolderDataset:
+    """The dataset that a registration stands for.
+
+    Args:
+        format: `auto` or a folder format; one that is not listed is opened by detection.
+        options: further fields of the format, `splits` among them.
+
+    Raises:
+        SpecInvalid: an option that the format does not have, or a bad value; its field is `options.<name>`.
+    """
+    kind = FOLDER_FORMATS.get(format, AutoDataset)
+    given = {**options, "format": format if format in FOLDER_FORMATS else "auto", "root": root}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise SpecInvalid([problem.within("options") for problem in problems_of(error, kind)]) from None
 
 
 def dataset_from_shorthand(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import func, or_, select
@@ -22,11 +23,13 @@ def create(
     root: str,
     inspect_job: str | None = None,
     task: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Registers a dataset as `inspecting`. Raises CoreError `dataset.name_taken`."""
     row = Dataset(
-        id=new_id(), project_id=project_id, name=name, format=format, root=root, inspect_job=inspect_job, task=task
-    )
+        id=new_id(), project_id=project_id, name=name, format=format, root=root, inspect_job=inspect_job, task=task,
+        options=dict(options or {}),
+    )  # fmt: skip
     try:
         with session.begin_nested():
             session.add(row)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy.orm import Session
 
 from acamkd_core.spec.api import DatasetCreate, DatasetInfo, Page
+from acamkd_core.spec.datasets import folder_dataset
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.tasks import TaskName
 from server.auth import repository as audit
@@ -30,6 +34,7 @@ def dataset_info(row: Dataset) -> DatasetInfo:
             "classes": row.classes,
             "ignore_id": row.ignore_id,
             "images": row.images,
+            "options": row.options,
             "errors": row.errors,
             "warnings": row.warnings,
             "report": row.report,
@@ -62,10 +67,19 @@ def get_dataset(*, session: Session, caller: CallerScope, name: str) -> DatasetI
 
 
 def register(
-    session: Session, caller: CallerScope, *, name: str, format: str, root: str, task: TaskName | None = None
+    session: Session,
+    caller: CallerScope,
+    *,
+    name: str,
+    format: str,
+    root: str,
+    task: TaskName | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> DatasetInfo:
     """Adds a row and queues its inspection. Raises CoreError `dataset.name_taken`."""
-    row = repository.create(session, project_id=caller.project_id, name=name, format=format, root=root, task=task)
+    row = repository.create(
+        session, project_id=caller.project_id, name=name, format=format, root=root, task=task, options=options
+    )
     job = queue_inspection(session, caller, dataset=row)
     repository.set_inspect_job(session, dataset_id=row.id, job_id=job.id)
     session.flush()
@@ -74,11 +88,19 @@ def register(
 
 
 def create_dataset(*, session: Session, caller: CallerScope, config: Settings, request: DatasetCreate) -> DatasetInfo:
-    """Registers a folder. Raises CoreError: outside the roots, missing, no folder, name taken."""
+    """Registers a folder.
+
+    Raises:
+        CoreError: outside the roots, missing, no folder, name taken.
+        SpecInvalid: options that the format does not have.
+    """
     root = inside_roots(request.path, config, field="path", kind="folder")
     if not root.is_dir():
         raise CoreError("dataset.not_a_folder", "a dataset is a folder", field="path", value=request.path)
-    return register(session, caller, name=request.name, format=request.format, root=str(root), task=request.task)
+    folder_dataset(request.format, str(root), request.options)  # refuses what the format does not have
+    return register(
+        session, caller, name=request.name, format=request.format, root=str(root), task=request.task, options=request.options
+    )  # fmt: skip
 
 
 def inspect_again(*, session: Session, caller: CallerScope, name: str) -> DatasetInfo:

@@ -230,6 +230,7 @@ class Dataset(Base):
     classes: Mapped[list[Any]] = mapped_column(default=list)
     ignore_id: Mapped[int | None]
     images: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")  # further fields of the format
     errors: Mapped[int] = mapped_column(default=0)
     warnings: Mapped[int] = mapped_column(default=0)
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)

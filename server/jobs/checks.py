@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from acamkd_core.spec.api import Finding
 from acamkd_core.spec.archs import FAMILY_TASKS, Arch
 from acamkd_core.spec.catalog import levels_of
-from acamkd_core.spec.datasets import FOLDER_FORMATS, AutoDataset, RegisteredDataset
+from acamkd_core.spec.datasets import RegisteredDataset, Splits, folder_dataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on
 from acamkd_core.spec.job import InspectSpec, JobSpec
@@ -123,10 +123,14 @@ def _settle_registered(dataset: RegisteredDataset, scope: Scope, checked: Checke
         checked.refuse("dataset.version", message, "dataset", hint="its files have changed since", value=version)
     if row.warnings:
         checked.note("dataset.warnings", f"the inspection of {name!r} has {row.warnings} warnings", "dataset")
-    checked.automatic |= {"dataset.format", "dataset.root"}
-    return FOLDER_FORMATS.get(row.format, AutoDataset).model_validate(
-        {"format": row.format if row.format in FOLDER_FORMATS else "auto", "root": row.root, "splits": dataset.splits}
-    )
+    options = {name: value for name, value in row.options.items() if name != "splits"}
+    checked.automatic |= {"dataset.format", "dataset.root", *(f"dataset.{name}" for name in options)}
+    # The job's own words about splits win over those of the registration.
+    if "splits" in dataset.model_fields_set or "splits" not in row.options:
+        splits = dataset.splits
+    else:
+        splits = Splits.model_validate(row.options["splits"])
+    return folder_dataset(row.format, row.root, options).model_copy(update={"splits": splits})
 
 
 def _settle_network(spec: ModelSpec, role: str, scope: Scope, checked: Checked) -> tuple[ModelSpec, Network | None]:

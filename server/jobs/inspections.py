@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from acamkd_core.spec.datasets import FOLDER_FORMATS
 from acamkd_core.spec.job import InspectSpec
+from acamkd_core.spec.origins import count_given, resolve
 from server.auth.service import CallerScope
 from server.context import wake_after_commit
 from server.db.tables import Dataset, Job
 from server.jobs import names, repository
-from server.jobs.resolve import count_given, resolve
 
 PRIORITY = 10  # a person waits for the answer, and it takes seconds
 
@@ -21,7 +21,8 @@ PRIORITY = 10  # a person waits for the answer, and it takes seconds
 def queue_inspection(session: Session, caller: CallerScope, *, dataset: Dataset) -> Job:
     """Inserts the job that inspects a dataset's folder."""
     kind = dataset.format if dataset.format in FOLDER_FORMATS else "auto"
-    submitted: dict[str, Any] = {"kind": "inspect", "dataset": {"format": kind, "root": dataset.root}}
+    folder = {**dataset.options, "format": kind, "root": dataset.root}
+    submitted: dict[str, Any] = {"kind": "inspect", "dataset": folder}
     if dataset.task is not None:  # asked for at registration, or what the last inspection found
         submitted["task"] = dataset.task
     base = f"inspect-{dataset.name}"[:72]

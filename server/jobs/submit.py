@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session
 from acamkd_core.spec.api import FieldOrigin, SubmitAnswer
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.job import InspectSpec, JobSpec, parse_job
+from acamkd_core.spec.origins import count_given, resolve
 from server.auth import repository as audit
 from server.auth.service import CallerScope
 from server.context import wake_after_commit
 from server.db.tables import Job
 from server.jobs import describe, estimate, names, repository
 from server.jobs.checks import Checked, Scope, check_inspection, check_job
-from server.jobs.resolve import count_given, resolve
 from server.settings import Settings
 
 

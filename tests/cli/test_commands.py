@@ -16,7 +16,7 @@ import yaml
 
 from acamkd_core.client import Client
 from acamkd_core.spec.errors import ErrorInfo
-from acamkd_core.spec.job import parse_job
+from acamkd_core.spec.job import JobSpec, parse_job
 from acamkd_core.spec.yaml_text import load_yaml
 from cli.main import app, run_command
 from tests.acamkd_core.client.seed import Attempt
@@ -214,6 +214,26 @@ def test_init_finds_what_lies_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [term.method for term in parse_job(load_yaml((folder / "job.yaml").read_text())).distill] == ["acam"]  # type: ignore[union-attr]
     assert run_command(["init", str(folder)]) == 1
     assert run_command(["init", str(folder), "--force"]) == 0
+
+
+def test_init_knows_boxes_from_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voc = tmp_path / "VOC2012"
+    for name in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main"):
+        (voc / name).mkdir(parents=True)
+    coco = tmp_path / "cells" / "annotations" / "instances_train.json"
+    coco.parent.mkdir(parents=True)
+    coco.write_text("{}")
+    both = [as_json(capsys, "init", str(voc.parent), "--force")]
+    both.append(as_json(capsys, "init", str(tmp_path), "--force", "--task", "detection"))
+    assert [(one["dataset"], one["task"]) for one in both] == [
+        (".", "semantic_segmentation"),
+        (".", "detection"),
+    ]
+    assert as_json(capsys, "init", str(coco.parents[1]))["task"] == "detection"
+    job = parse_job(load_yaml((coco.parents[1] / "job.yaml").read_text()))
+    assert isinstance(job, JobSpec)
+    assert (job.task, job.student.arch.family) == ("detection", "retinanet")  # type: ignore[union-attr]
+    assert run_command(["init", str(tmp_path), "--task", "depth", "--force"]) == 1
 
 
 def test_migrate_says_which_schema(

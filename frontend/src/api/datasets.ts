@@ -23,8 +23,12 @@ export const datasetQuery = (name: string) =>
     refetchInterval: (query) => pace(query.state.data?.state === 'inspecting'),
   });
 
-export const registerDataset = (name: string, path: string) =>
-  body(api.POST('/api/v1/datasets', { body: { name, path, format: 'auto' } }));
+type Registration = components['schemas']['DatasetCreate'];
+export type DatasetFormat = Registration['format'];
+export type DatasetTask = NonNullable<Registration['task']>;
+
+export const registerDataset = (given: { name: string; path: string; format: DatasetFormat; task: DatasetTask | null }) =>
+  body(api.POST('/api/v1/datasets', { body: { ...given, options: {} } }));
 
 export const inspectDataset = (name: string) =>
   body(api.POST('/api/v1/datasets/{name}/inspect', { params: { path: { name } } }));

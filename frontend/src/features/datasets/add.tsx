@@ -1,9 +1,9 @@
-import { Button, FileButton, Progress, TextInput } from '@mantine/core';
+import { Button, FileButton, NativeSelect, Progress, TextInput } from '@mantine/core';
 import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useNavigate } from '@tanstack/react-router';
 import { useReducer, useRef, useState } from 'react';
 import { ApiError } from '@/api/client';
-import { registerDataset, uploadDataset } from '@/api/datasets';
+import { registerDataset, uploadDataset, type DatasetFormat, type DatasetTask } from '@/api/datasets';
 import { keys } from '@/api/keys';
 import { bytes } from '@/lib/format';
 import { nameFromFile, nameProblem, nextUpload } from './upload-state';
@@ -30,13 +30,28 @@ function useAdded() {
 const words = (error: Error): string =>
   error instanceof ApiError && error.hint ? `${error.message} (${error.hint})` : error.message;
 
+// Records, so that a format or task that the server gains is missed by the compiler, not by a user.
+const FORMATS: Record<DatasetFormat, string> = {
+  auto: 'Detect it',
+  mask_folder: 'Mask folder',
+  cityscapes: 'Cityscapes',
+  coco: 'COCO',
+  voc: 'Pascal VOC',
+  yolo: 'YOLO',
+};
+const TASKS: Record<DatasetTask, string> = { semantic_segmentation: 'Masks', detection: 'Boxes' };
+
+const choices = (labels: Record<string, string>) => Object.entries(labels).map(([value, label]) => ({ value, label }));
+
 function Register() {
   const added = useAdded();
   const [path, setPath] = useState('');
   const [name, setName] = useState('');
+  const [format, setFormat] = useState<DatasetFormat>('auto');
+  const [task, setTask] = useState<DatasetTask | ''>('');
   const chosen = name || nameFromFile(path.replace(/\/+$/, '').split('/').at(-1) ?? '');
   const register = useMutation({
-    mutationFn: () => registerDataset(chosen, path),
+    mutationFn: () => registerDataset({ name: chosen, path, format, task: task || null }),
     onSuccess: (dataset) => added(dataset.name),
   });
   const field = register.error instanceof ApiError ? register.error.problems[0]?.field : null;
@@ -64,6 +79,20 @@ function Register() {
         error={nameProblem(name) ?? (field === 'name' ? text : null)}
         onChange={(event) => setName(event.currentTarget.value)}
       />
+      <span className="row">
+        <NativeSelect
+          label="Format"
+          data={choices(FORMATS)}
+          value={format}
+          onChange={(event) => setFormat(event.currentTarget.value as DatasetFormat)}
+        />
+        <NativeSelect
+          label="Labels"
+          data={[{ value: '', label: 'What there is, masks first' }, ...choices(TASKS)]}
+          value={task}
+          onChange={(event) => setTask(event.currentTarget.value as DatasetTask | '')}
+        />
+      </span>
       <Button type="submit" variant="filled" disabled={!path || !chosen || nameProblem(chosen) !== null} loading={register.isPending}>
         Register
       </Button>

@@ -40,6 +40,9 @@ export function DatasetDetail({ name }: { name: string }) {
       <div className="facts-row tabular">
         <span>version <b className="mono">{data.version ?? 'not yet'}</b></span>
         <span>format <b>{data.format}</b></span>
+        {Object.entries(data.options).map(([field, value]) => (
+          <span key={field}>{field} <b className="mono">{typeof value === 'string' ? value : JSON.stringify(value)}</b></span>
+        ))}
         {data.classes.length > 0 && <span><b>{data.classes.length}</b> classes</span>}
         {data.ignore_id != null && <span>ignore id <b>{data.ignore_id}</b></span>}
         <span className="mono">{data.root}</span>
