@@ -269,10 +269,9 @@ def _verdict(name: str, verified: bool | None, gate: dict[str, Any]) -> str:
 
     if verified:
         task = next((one for one in TASKS.values() if one.metric in gate), TASKS["semantic_segmentation"])
-        what = "detections" if task.name == "detection" else "pixels"
         return (
             f"gate    {name} verified: {number(gate.get(task.metric))} {task.label}, "
             f"checkpoint {number(gate.get(f'checkpoint_{task.metric}'))}, "
-            f"{number(gate.get('agreement'), 3)} % of {what} agree on {gate.get('images')} images"
+            f"{number(gate.get('agreement'), 3)} % of {task.predictions} agree on {gate.get('images')} images"
         )
     return f"gate    {name} NOT verified: {'; '.join(gate.get('failures') or ['no reason given'])}"

@@ -63,7 +63,8 @@ class Note(NamedTuple):
 class Sample:
     """One decoded image: `image` HxWx3 uint8 RGB, and its labels, or None for an unlabelled image.
 
-    `target` of segmentation: HxW uint8 ids (the ignore id included). Of detection: `Boxes`.
+    `target` of segmentation: HxW uint8 ids (the ignore id included). Of detection: `Boxes`. Of classification: the position
+    of its class, a NumPy int64.
     """
 
     image: np.ndarray

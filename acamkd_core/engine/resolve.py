@@ -88,8 +88,8 @@ def resolve(
         if data[part][name] is None:
             data[part][name] = automatic[path] = value
 
-    fill("augment.size", size)
-    fill("augment.crop", data["augment"]["size"])
+    for name, value in spec.augment.automatic(spec.task, size).items():
+        fill(f"augment.{name}", value)
     if data["schedule"]["iterations"] is None:
         fill("schedule.epochs", DEFAULT_EPOCHS)
     total = data["schedule"]["iterations"] or data["schedule"]["epochs"] * batches_per_epoch

@@ -16,7 +16,10 @@ class Gate(SpecModel):
         default=0.1, ge=0, description="Largest allowed difference to the checkpoint's metric, in points."
     )
     min_agreement: float = Field(
-        default=99.9, ge=0, le=100, description="Smallest share of equal pixel predictions, in percent."
+        default=99.9,
+        ge=0,
+        le=100,
+        description="Smallest share of equal predictions (pixels, detections, images), in percent.",
     )
     images: int | None = Field(
         default=None, ge=1, description="Score only the first n validation images; automatic: all of them."
@@ -30,7 +33,7 @@ class SafetensorsExport(SpecModel):
 
 
 class OnnxExport(SpecModel):
-    """ONNX graph from the normalised image to logits at the input size; labels and normalisation are in its metadata."""
+    """ONNX graph from the normalised image to class scores or boxes; labels and preprocessing are in its metadata."""
 
     format: Literal["onnx"] = Field(description="ONNX graph, run by onnxruntime.")
     precision: Literal["fp32"] = Field(default="fp32", description="Number format of the weights.")

@@ -22,9 +22,14 @@ from acamkd_core.spec.tasks import TaskName
 class TaskLossSpec(SpecModel):
     """The supervised loss."""
 
-    name: Literal["cross_entropy"] = Field(default="cross_entropy", description="Pixel-wise cross-entropy.")
+    name: Literal["cross_entropy"] = Field(
+        default="cross_entropy", description="Cross-entropy of pixels, or of images."
+    )
     class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
         default=None, description="One factor a class, 0 or more; automatic: all 1."
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Classification: share of the target that is spread over all classes."
     )
     aux_weight: float = Field(default=0.4, ge=0, description="Factor on the auxiliary head's loss, where there is one.")
     weight: float = Field(default=1.0, ge=0, description="Factor on the whole supervised loss.")
@@ -159,6 +164,7 @@ class Reference(SpecModel):
 
     miou: float | None = Field(default=None, ge=0, le=100, description="Published mIoU in points.")
     map: float | None = Field(default=None, ge=0, le=100, description="Published COCO mAP in points.")
+    top1: float | None = Field(default=None, ge=0, le=100, description="Published top-1 accuracy in points.")
     source: str = Field(description="Where it is printed.")
     status: Literal["not_reproduced", "reproduced"] = Field(
         default="not_reproduced", description="Whether we have seen it."
@@ -282,6 +288,21 @@ class JobSpec(SpecModel):
             for term in self.distill:
                 if "at" not in term.model_fields_set:
                     _set_default(term, "at", neck)
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_the_task(self) -> JobSpec:
+        """Options that another task has would do nothing here."""
+        words = self.task.replace("_", " ")
+        if (name := self.augment.foreign(self.task)) is not None:
+            ours = (
+                "size, area, ratio, flip, colour and short_side"
+                if self.task == "classification"
+                else "size, scale, crop, flip and colour"
+            )
+            raise refusal(f"augment.{name} does nothing in {words}", field=f"augment.{name}", hint=f"it has {ours}")
+        if self.task_loss.label_smoothing and self.task != "classification":
+            raise refusal(f"{words} has no label smoothing", field="task_loss.label_smoothing", hint="leave it out")
         return self
 
 

@@ -99,12 +99,15 @@ class Expect(SpecModel):
 
     miou: float | None = Field(default=None, ge=0, le=100, description="Expected mIoU in points (segmentation).")
     map: float | None = Field(default=None, ge=0, le=100, description="Expected COCO mAP in points (detection).")
+    top1: float | None = Field(
+        default=None, ge=0, le=100, description="Expected top-1 accuracy in points (classification)."
+    )
     tolerance: float = Field(default=0.3, ge=0, description="Allowed difference in points.")
 
     @model_validator(mode="after")
     def _one_metric(self) -> Expect:
-        if (self.miou is None) == (self.map is None):
-            raise ValueError("give the metric of the task: miou or map")
+        if [self.miou, self.map, self.top1].count(None) != 2:
+            raise ValueError("give the metric of the task: miou, map or top1")
         return self
 
 

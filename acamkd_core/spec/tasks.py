@@ -6,25 +6,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-TaskName = Literal["semantic_segmentation", "detection"]
+TaskName = Literal["semantic_segmentation", "detection", "classification"]
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """A task's primary metric (key in our metrics, and for readers), and that of its per-class values."""
+    """A task's primary metric (key in our metrics, and for readers), and that of its per-class values.
+
+    predictions: what agreement of two networks is counted in.
+    """
 
     name: TaskName
     metric: str
     label: str
     class_metric: str
     class_label: str
+    predictions: str
 
 
 TASKS: dict[str, TaskFacts] = {
     facts.name: facts
     for facts in (
-        TaskFacts("semantic_segmentation", "miou", "mIoU", "iou", "IoU"),
-        TaskFacts("detection", "map", "mAP", "ap", "AP"),
+        TaskFacts("semantic_segmentation", "miou", "mIoU", "iou", "IoU", "pixels"),
+        TaskFacts("detection", "map", "mAP", "ap", "AP", "detections"),
+        TaskFacts("classification", "top1", "top-1", "accuracy", "Accuracy", "images"),
     )
 }
 

@@ -47,7 +47,7 @@ class Task(Protocol):
     def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Any:
         """Predictions as the metric wants them, one entry an image; entries have `.cpu()`.
 
-        Segmentation: NHW ids at `image_size`. Detection: a list of `Detections`.
+        Segmentation: NHW ids at `image_size`. Detection: a list of `Detections`. Classification: scores NK.
         """
         ...
 
@@ -55,6 +55,7 @@ class Task(Protocol):
         """Decoding as far as a graph can carry it, for exports: one tensor for each of `outputs`.
 
         Segmentation: logits NKHW at `image_size`. Detection: scores and boxes of every candidate, before selection.
+        Classification: logits NK.
         """
         ...
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from acamkd_core.spec.tasks import TASKS
 
 METRICS = Path(__file__).resolve().parents[2] / "frontend" / "src" / "lib" / "metric.ts"
-ENTRY = re.compile(r"(\w+): \{ key: '(\w+)', label: '(\w+)', perClass: '(\w+)' \}")
+ENTRY = re.compile(r"(\w+): \{ key: '(\w+)', label: '([^']+)', perClass: '(\w+)' \}")
 
 
 def test_the_dashboard_judges_every_task_by_its_own_metric() -> None:

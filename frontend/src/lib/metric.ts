@@ -11,6 +11,7 @@ export interface PrimaryMetric {
 const TASKS: Record<string, PrimaryMetric> = {
   semantic_segmentation: { key: 'miou', label: 'mIoU', perClass: 'IoU' },
   detection: { key: 'map', label: 'mAP', perClass: 'AP' },
+  classification: { key: 'top1', label: 'top-1', perClass: 'Accuracy' },
 };
 
 export const primaryMetric = (task: string | null | undefined): PrimaryMetric =>
