@@ -1,11 +1,15 @@
+import { IconChevronLeft, IconChevronRight } from '@tabler/icons-react';
 import { useQueries, useQuery } from '@tanstack/react-query';
 import { panelIndexQuery, panelsQuery } from '@/api/jobs';
 import type { JobSummary } from '@/api/types';
 import { Picture } from '@/components/picture';
 import { count } from '@/lib/format';
+import { neighbour } from '@/lib/keyboard';
 import { panelSet } from '@/lib/panels';
 import { nearest } from '@/lib/series';
 import type { CompareSearch } from '@/lib/url';
+import { useKeys } from '@/lib/use-keys';
+import { evaluationsOf } from './model';
 
 interface Props {
   jobs: JobSummary[];
@@ -16,6 +20,9 @@ interface Props {
 /** The same validation image in every run, at the evaluation nearest to the chosen iteration. */
 export function CompareImages({ jobs, search, set }: Props) {
   const indices = useQueries({ queries: jobs.map((job) => panelIndexQuery(job.name)) }).map((answer) => answer.data);
+  const stops = evaluationsOf(indices.map((index) => index?.iterations ?? []));
+  const move = (by: 1 | -1) => stops.length && set({ it: neighbour(stops, search.it ?? stops.at(-1)!, by) });
+  useKeys({ '[': () => move(-1), ']': () => move(1), Escape: () => set({ it: undefined }) });
   const images = indices.find((index) => index?.images.length)?.images ?? [];
   const image = search.img !== undefined && images.includes(search.img) ? search.img : images[0];
   if (image === undefined) return null;
@@ -31,6 +38,12 @@ export function CompareImages({ jobs, search, set }: Props) {
             </button>
           ))}
         </span>
+        <button type="button" className="plain" aria-label="Evaluation before" title="Evaluation before: [" onClick={() => move(-1)}>
+          <IconChevronLeft size={16} />
+        </button>
+        <button type="button" className="plain" aria-label="Evaluation after" title="Evaluation after: ]" onClick={() => move(1)}>
+          <IconChevronRight size={16} />
+        </button>
         <span className="muted">{search.it === undefined ? 'newest evaluation; click the chart to move' : `near ${count(search.it)}`}</span>
         {search.it !== undefined && (
           <button type="button" className="pill off" onClick={() => set({ it: undefined })}>

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { CompareAnswer } from '@/api/types';
-import { classDifferences, groupBySeed, tellingDifferences } from './model';
+import { classDifferences, evaluationsOf, groupBySeed, tellingDifferences } from './model';
 
 const job = (name: string, methods: string[], per_class = {}) => ({ job: { id: name, name, methods, metrics: {} }, per_class });
 const answer = (jobs: unknown[], differing: unknown[]): CompareAnswer =>
@@ -56,4 +56,8 @@ it('takes differences per class to the baseline, and none where a score is missi
     { name: 'sky', baseline: 80, differences: [-1.5] },
     { name: 'sign', baseline: null, differences: [null] },
   ]);
+});
+
+it('steps through the evaluations of all runs, each once', () => {
+  expect(evaluationsOf([[100, 1000], [50, 100], []])).toEqual([50, 100, 1000]);
 });

@@ -102,3 +102,6 @@ function foldAbsent(
 }
 
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+
+/** Iterations at which any of the runs was evaluated, in order. */
+export const evaluationsOf = (runs: readonly (readonly number[])[]): number[] => [...new Set(runs.flat())].sort((a, b) => a - b);
