@@ -37,6 +37,7 @@ class Data:
     spec: JobSpec
     automatic: dict[str, Any]
     dataset: Dataset
+    input_size: tuple[int, int]
     headers: dict[str, NativeHeader | None] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
@@ -94,7 +95,9 @@ def load_data(spec: JobSpec, run: Run) -> Data:
         )
     first = dataset.load(dataset.items("train")[0]).image
     resolved, automatic = resolve(spec, dataset, (first.shape[0], first.shape[1]), per_epoch)
-    data = Data(resolved, automatic, dataset)
+    augment = resolved.augment
+    input_size = augment.padded(augment.fitted((first.shape[0], first.shape[1])))
+    data = Data(resolved, automatic, dataset, input_size)
     for role in ("teacher", "student"):
         model: ModelSpec | None = getattr(data.spec, role)
         if model is None:
@@ -146,7 +149,7 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
         task=task, student=student, teacher=teacher, methods=methods,
         train=lambda start: iter(loader(start_iteration=start)), batches_per_epoch=per_epoch, val=val, test=test, device=device,
         iterations=iterations, evaluate_every=spec.evaluation.every, checkpoint_every=spec.checkpoint.every,
-        global_batch=spec.batch.global_size, panel_images=[i * len(val) // count for i in range(count)],
+        global_batch=spec.batch.global_size, input_size=data.input_size, panel_images=[i * len(val) // count for i in range(count)],
     )  # fmt: skip
     return Built(spec, data.automatic, parts, pairs, notes)
 

@@ -118,18 +118,18 @@ def _evidence(
 def _source(built: Built, data: Data) -> ExportSource:
     spec, parts = built.spec, built.parts
     assert spec.student.arch is not None
-    assert spec.augment.size is not None
     return ExportSource(
         model=parts.student,  # type: ignore[arg-type]
         arch=spec.student.arch.model_dump(mode="json"),
         preprocess=spec.student.preprocess,
         classes=[ExportClass(c.name, c.color) for c in data.dataset.classes],
-        size=spec.augment.size,
+        size=parts.input_size,
         scores=parts.task.scores,
         outputs=parts.task.outputs,
-        selection=parts.task.selection(parts.student, spec.augment.size),
+        selection=parts.task.selection(parts.student, parts.input_size),
         weights_digest=weights_digest(parts.student.state_dict()),
         task=parts.task.name,
+        aspect=spec.augment.aspect(),
     )
 
 
@@ -159,6 +159,7 @@ def _card(
         "dataset_digest": data.dataset.digest,
         "classes": source.classes,
         "size": source.size,
+        "aspect": source.aspect,
         "task": parts.task.name,
         "metrics": {name: metrics[name] for name in (f"val/{primary}", f"test/{primary}") if name in metrics},
         "per_class": score.per_class,

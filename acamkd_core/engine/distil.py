@@ -115,8 +115,7 @@ def _chosen(spec: JobSpec, outcome: Outcome) -> int | None:
 
 
 def _profile(parts: Parts, spec: JobSpec, emit: Emit) -> None:
-    size = spec.augment.size
-    assert size is not None
+    size = parts.input_size
     networks: list[tuple[Any, Any, Any]] = [("student", parts.student, spec.student)]
     if parts.teacher is not None:
         networks.insert(0, ("teacher", parts.teacher, spec.teacher))

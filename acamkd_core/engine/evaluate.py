@@ -52,7 +52,7 @@ def evaluate(
             if should_stop is not None and should_stop():
                 return None
             images = batch.images.to(device)
-            prediction = task.decode(model, model(images), (images.shape[-2], images.shape[-1]))
+            prediction = task.decode(model, model(images), (images.shape[-2], images.shape[-1]), batch.targets)
             metric.update(prediction, batch.targets)
             if each is not None:
                 each(prediction)
@@ -102,10 +102,10 @@ def draw_panels(
             images = images.to(parts.device)
             size = (images.shape[-2], images.shape[-1])
             out = student(images)
-            decoded: dict[str, Any] = {"prediction": task.decode(student, out, size)[0].cpu()}
+            decoded: dict[str, Any] = {"prediction": task.decode(student, out, size, targets)[0].cpu()}
             teacher_out = teacher(images) if teacher is not None else None
             if first and teacher is not None and teacher_out is not None:
-                decoded["teacher"] = task.decode(teacher, teacher_out, size)[0].cpu()
+                decoded["teacher"] = task.decode(teacher, teacher_out, size, targets)[0].cpu()
             for kind, picture in task.panels(sample, decoded).items():
                 if not first and kind in ("image", "truth", "teacher"):
                     continue

@@ -73,6 +73,8 @@ class Parts:
     evaluate_every: int
     checkpoint_every: int
     global_batch: int
+    input_size: tuple[int, int]
+    """Height and width that networks are evaluated, profiled and exported at; one of several where images differ."""
     panel_images: list[int] = field(default_factory=list)
 
     @property

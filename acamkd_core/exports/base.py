@@ -36,6 +36,8 @@ class ExportSource:
         preprocess: what this network's input looks like.
         classes: in channel order.
         size: height and width at which the network was evaluated.
+        aspect: `short`, `max` and `pad_to` where images kept their aspect ratio; then `size` is one of many, and graphs
+            take any. None: every image was resized to `size`.
         resize: name of Pillow's filter that evaluation resized images with.
         scores: the task's decoding, without what a graph cannot carry (argmax, suppression of doubles).
         outputs: (name, layout, meaning) of each tensor that `scores` returns.
@@ -55,6 +57,7 @@ class ExportSource:
     outputs: tuple[tuple[str, str, str], ...] = SEGMENTATION_OUTPUTS
     selection: dict[str, Any] = field(default_factory=dict)
     resize: str = "bilinear"
+    aspect: dict[str, int] | None = None
     state: dict[str, Tensor] | None = None
 
 

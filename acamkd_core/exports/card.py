@@ -24,6 +24,7 @@ class CardFacts:
         dataset, dataset_digest: what it was trained on.
         classes: in channel order.
         size: height and width that the network works at.
+        aspect: how images are resized where they keep their aspect ratio; then `size` is one of many.
         metrics: e.g. `{"val/miou": 37.0, "test/miou": 35.2}`.
         per_class: IoU per class on the split of `per_class_split`; None where the class does not occur.
         gate: report on the ONNX file; None when no gate has run.
@@ -52,6 +53,7 @@ class CardFacts:
     versions: dict[str, str] = field(default_factory=dict)
     license: str = "unknown"
     task: str = "semantic_segmentation"
+    aspect: dict[str, int] | None = None
 
     @property
     def words(self) -> TaskWords:
@@ -130,7 +132,13 @@ def _summary(facts: CardFacts) -> str:
     rows.append(("Teacher", facts.teacher + _size(facts.teacher_parameters) if facts.teacher else "none"))
     rows.append(("Distillation", "; ".join(facts.distill) or "none: trained on the labels alone"))
     rows.append(("Data", f"{facts.dataset}, version {facts.dataset_digest}"))
-    rows.append(("Input", f"{facts.size[0]}x{facts.size[1]} pixels (height x width); other sizes are resized to it"))
+    if facts.aspect is not None:
+        short, most, step = facts.aspect["short"], facts.aspect["max"], facts.aspect["pad_to"]
+        told = f"shorter side {short} pixels, longer at most {most}, padded to multiples of {step}"
+        rows.append(("Input", f"any size; {told}"))
+    else:
+        told = f"{facts.size[0]}x{facts.size[1]} pixels (height x width); other sizes are resized to it"
+        rows.append(("Input", told))
     rows.append(("Classes", ", ".join(entry.name for entry in facts.classes)))
     rows.append(("Seed", str(facts.seed)))
     if facts.spec_digest:

@@ -69,9 +69,13 @@ def score_detection(manifest: dict[str, Any]) -> dict[str, Any]:
             image = read_image(Path(entry["image"]))
         except ModelFileError as error:
             return broken(f"{error}.")
-        boxes, scores, labels = detector.detect(image)
+        try:
+            boxes, scores, labels = detector.detect(image)
+        except ModelFileError as error:
+            return broken(f"{error}.")
         found = Found(boxes, scores, to_dataset[labels])
-        expected = _stored(stored[index], detector.contract.size, (image.shape[0], image.shape[1]))
+        size = (image.shape[0], image.shape[1])
+        expected = _stored(stored[index], detector.contract.fitted(size), size)
         shared, weight = agreement(found, expected)
         agreeing, total = agreeing + shared, total + weight
         truths.append(truth_of(entry))
@@ -95,7 +99,7 @@ def score_detection(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stored(rows: list[list[float]], size: tuple[int, int], image: tuple[int, int]) -> Found:
-    """Stored detections in pixels of the stored image. `size`, `image`: (height, width) of the input, of the image."""
+    """Stored detections in pixels of the stored image. `size`, `image`: its (height, width) resized, and stored."""
     table = np.asarray(rows, dtype=np.float64).reshape(-1, 6)
     factors = np.array([image[1] / size[1], image[0] / size[0]] * 2)
     return Found(table[:, :4] * factors, table[:, 4], table[:, 5].astype(np.int64))

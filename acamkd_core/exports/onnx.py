@@ -5,7 +5,8 @@ the input) of every candidate: anchors and box coding are inside, so that one re
 choice among candidates is left to it.
 
 The graph has a dynamic batch and a fixed height and width: the size at which the network was evaluated is the only one
-that the gate has verified, and runtimes plan memory and kernels best for known sizes. `predict.py` resizes to it.
+that the gate has verified, and runtimes plan memory and kernels best for known sizes. `predict.py` resizes to it. Where
+images kept their aspect ratio (`augment.resize`) height and width are free, and `predict.py` resizes and pads by the rule.
 Normalisation, channel order, size and class names are metadata (entry `acamkd`, JSON), so that one reader serves all.
 """
 
@@ -31,6 +32,7 @@ from acamkd_core.models.base import TaskModel
 from acamkd_core.spec.exports import OnnxExport
 
 INPUT_NAME = "image"
+PAD_COLOR = (124, 116, 104)  # as in training: `tasks.detection_augment`
 # Sums over thousands of products differ in their last bits between runtimes (3e-6 is usual); more is a wrong graph.
 MAX_RELATIVE_DIFFERENCE = 1e-3
 
@@ -42,11 +44,12 @@ class ScoringGraph(nn.Module):
         super().__init__()
         self.model: TaskModel = copy.deepcopy(source.model).cpu().float().eval().requires_grad_(False)
         self.model.normalise = nn.Identity()  # type: ignore[assignment]  # the file's metadata says it instead
-        self._scores, self._size = source.scores, source.size
+        self._scores = source.scores
+        self._size = source.size if source.aspect is None else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """N3HW normalised image to the tensors of `source.outputs`."""
-        found = self._scores(self.model, self.model(image), self._size)
+        found = self._scores(self.model, self.model(image), self._size or (image.shape[-2], image.shape[-1]))
         return tuple(one.contiguous() for one in ((found,) if isinstance(found, Tensor) else found))
 
 
@@ -67,6 +70,7 @@ def metadata(source: ExportSource, opset: int) -> dict[str, Any]:
             "mean": list(preprocess.mean),
             "std": list(preprocess.std),
             "resize": source.resize,
+            **({"aspect": {**source.aspect, "pad_color": list(PAD_COLOR)}} if source.aspect is not None else {}),
         },
         **_outputs(source),
         "classes": [{"name": entry.name, "color": list(entry.color)} for entry in source.classes],
@@ -100,12 +104,18 @@ class OnnxExporter:
         graph = ScoringGraph(source)
         # Two images: a batch of one would be taken for a constant.
         example = torch.rand(2, 3, *source.size, generator=torch.Generator().manual_seed(0)) * 4 - 2
-        proto = _export(simplified(graph), example, options.opset, [name for name, _, _ in source.outputs])
+        names = [name for name, _, _ in source.outputs]
+        # Traced at a size at which no map has a side of 1: torch.export would take that for a constant.
+        traced = example if source.aspect is None else torch.zeros(2, 3, 1088, 1184)
+        proto = _export(simplified(graph), traced, options.opset, names, any_size=source.aspect is not None)
         strip_provenance(proto)
         onnx.helper.set_model_props(proto, {METADATA_KEY: text})
         onnx.checker.check_model(proto)
         content = proto.SerializeToString(deterministic=True)
-        difference = _difference(graph, content, example)
+        batches = [example, example[:1]]
+        if source.aspect is not None:
+            batches.append(example[:1].transpose(2, 3).repeat(1, 1, 1, 2))
+        difference = _difference(graph, content, batches)
         aside = path.with_name(path.name + ".part")
         aside.write_bytes(content)
         aside.replace(path)
@@ -134,7 +144,13 @@ def simplified(graph: ScoringGraph) -> ScoringGraph:
     return graph
 
 
-def _export(graph: nn.Module, example: Tensor, opset: int, outputs: list[str]) -> onnx.ModelProto:
+def _export(
+    graph: nn.Module, example: Tensor, opset: int, outputs: list[str], *, any_size: bool = False
+) -> onnx.ModelProto:
+    dimensions = {0: torch.export.Dim("batch", min=1)}
+    if any_size:
+        # No network of ours takes less than 16 pixels a side; the export needs some lower bound.
+        dimensions |= {2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)}
     talkative = logging.getLogger("torch.onnx")
     level = talkative.level
     talkative.setLevel(logging.ERROR)
@@ -148,7 +164,7 @@ def _export(graph: nn.Module, example: Tensor, opset: int, outputs: list[str]) -
                 opset_version=opset,
                 input_names=[INPUT_NAME],
                 output_names=outputs,
-                dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+                dynamic_shapes={"image": dimensions},
                 external_data=False,
                 verbose=False,
             )
@@ -175,13 +191,13 @@ def strip_provenance(proto: onnx.ModelProto) -> None:
         value.doc_string = ""
 
 
-def _difference(graph: nn.Module, content: bytes, example: Tensor) -> float:
-    """Largest absolute difference between the reloaded file and torch, for batches of one and two."""
+def _difference(graph: nn.Module, content: bytes, batches: list[Tensor]) -> float:
+    """Largest absolute difference between the reloaded file and torch over these batches."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     worst = 0.0
-    for batch in (example, example[:1]):
+    for batch in batches:
         with torch.no_grad():
             expected = [one.numpy() for one in graph(batch)]
         for found, wanted in zip(session.run(None, {INPUT_NAME: batch.numpy()}), expected, strict=True):

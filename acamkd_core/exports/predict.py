@@ -36,7 +36,7 @@ class ModelFileError(ValueError):
 class Contract:
     """What the file says about its input, its classes and (detection) how to choose among candidates.
 
-    `size` is (height, width).
+    `size` is (height, width). `aspect`: images keep their aspect ratio and are padded; then inputs have any size.
     """
 
     size: tuple[int, int]
@@ -49,6 +49,28 @@ class Contract:
     colors: tuple[tuple[int, int, int], ...]
     task: str = "semantic_segmentation"
     selection: Selection | None = None
+    aspect: Aspect | None = None
+
+    def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of an image of `size` after resizing, without padding."""
+        if self.aspect is None:
+            return self.size
+        factor = min(self.aspect.short / min(size), self.aspect.limit / max(size))
+        return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """Resizing that keeps the aspect ratio.
+
+    short: pixels of the shorter side. limit: most of the longer one. pad_to: sides are padded, at the right and the
+    bottom, to multiples of it. color: of the padding.
+    """
+
+    short: int
+    limit: int
+    pad_to: int
+    color: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -56,14 +78,22 @@ class Selection:
     """Which candidates of a detector count.
 
     threshold: lowest probability. candidates: best (candidate, class) pairs of each level. iou: overlap from which a
-    detection suppresses a weaker one of its class. limit: detections an image. levels: candidates of each level.
+    detection suppresses a weaker one of its class. limit: detections an image. levels: candidates of each level, or
+    (stride, candidates a position) where inputs have any size.
     """
 
     threshold: float
     candidates: int
     iou: float
     limit: int
-    levels: tuple[int, ...]
+    levels: tuple[int | tuple[int, int], ...]
+
+    def counts(self, size: tuple[int, int]) -> list[int]:
+        """Candidates of each level for an input of (height, width)."""
+        return [
+            level if isinstance(level, int) else -(-size[0] // level[0]) * -(-size[1] // level[0]) * level[1]
+            for level in self.levels
+        ]
 
 
 def parse_contract(text: str) -> Contract:
@@ -86,6 +116,7 @@ def parse_contract(text: str) -> Contract:
             colors=tuple((int(r), int(g), int(b)) for r, g, b in (entry["color"] for entry in data["classes"])),
             task=str(data.get("task", "semantic_segmentation")),
             selection=_selection(data["selection"]) if data.get("task") == "detection" else None,
+            aspect=_aspect(given["aspect"]) if given.get("aspect") is not None else None,
         )
     except ModelFileError:
         raise
@@ -97,6 +128,9 @@ def parse_contract(text: str) -> Contract:
         raise ModelFileError(f"unknown resize filter {contract.resize!r}")
     if len(contract.mean) != 3 or len(contract.std) != 3 or not all(value > 0 for value in contract.std):
         raise ModelFileError("mean and deviation need three values each, deviations above 0")
+    aspect = contract.aspect
+    if aspect is not None and not (1 <= aspect.short <= aspect.limit <= 1 << 16 and 1 <= aspect.pad_to <= 1 << 16):
+        raise ModelFileError("the sizes to which images are resized are impossible")
     if any(not 0 <= value <= 255 for color in contract.colors for value in color):
         raise ModelFileError("class colours need values from 0 to 255")
     if not contract.classes or len(set(contract.classes)) != len(contract.classes):
@@ -110,8 +144,16 @@ def _selection(data: dict[str, Any]) -> Selection:
         candidates=int(data["candidates"]),
         iou=float(data["iou"]),
         limit=int(data["limit"]),
-        levels=tuple(int(count) for count in data["levels"]),
+        levels=tuple(
+            (max(1, int(level["stride"])), int(level["each"])) if isinstance(level, dict) else int(level)
+            for level in data["levels"]
+        ),
     )
+
+
+def _aspect(data: dict[str, Any]) -> Aspect:
+    red, green, blue = data["pad_color"]
+    return Aspect(int(data["short"]), int(data["max"]), int(data["pad_to"]), (int(red), int(green), int(blue)))
 
 
 def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
@@ -167,9 +209,12 @@ class Model:
         if self.contract.task != self.task:
             raise ModelFileError(f"{path.name} is made for {self.contract.task}, not for {self.task}")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or tuple(inputs[0].shape[1:]) != (3, *self.contract.size):
+        eaten = tuple(inputs[0].shape[1:]) if len(inputs) == 1 else ()
+        free = len(eaten) == 3 and eaten[0] == 3 and not any(isinstance(side, int) for side in eaten[1:])
+        if not free if self.contract.aspect is not None else eaten != (3, *self.contract.size):
             shapes = ", ".join(str(given.shape) for given in inputs)
-            raise ModelFileError(f"the graph eats {shapes}, its metadata says 3 x {self.contract.size}")
+            said = "any size" if self.contract.aspect is not None else str(self.contract.size)
+            raise ModelFileError(f"the graph eats {shapes}, its metadata says 3 x {said}")
         problem = self._unfit([tuple(output.shape) for output in outputs])
         if problem is not None:
             raise ModelFileError(problem)
@@ -184,11 +229,17 @@ class Model:
         return [found[0] for found in self._session.run(None, {self._input_name: self.preprocess(image)})]
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
-        """HxWx3 uint8 RGB to what the network eats: 1x3xhxw float32 at the file's size."""
+        """HxWx3 uint8 RGB to what the network eats: 1x3xhxw float32, resized (and padded) as the file says."""
         contract = self.contract
-        height, width = contract.size
+        height, width = contract.fitted((image.shape[0], image.shape[1]))
         if image.shape[:2] != (height, width):
             image = np.asarray(Image.fromarray(image).resize((width, height), FILTERS[contract.resize]))
+        if contract.aspect is not None:
+            step = contract.aspect.pad_to
+            padded = np.empty((-(-height // step) * step, -(-width // step) * step, 3), dtype=np.uint8)
+            padded[:] = contract.aspect.color
+            padded[:height, :width] = image
+            image = padded
         pixels = image.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
         if contract.channel_order == "bgr":
             pixels = pixels[::-1]
@@ -225,9 +276,14 @@ class Detector(Model):
 
     def _unfit(self, shapes: list[tuple[Any, ...]]) -> str | None:
         assert self.contract.selection is not None
-        names, candidates = len(self.contract.classes), sum(self.contract.selection.levels)
+        names, told = len(self.contract.classes), ", ".join(map(str, shapes))
+        if self.contract.aspect is not None:
+            # How many candidates there are is known with each image only.
+            if [shape[2:] for shape in shapes] != [(names,), (4,)]:
+                return f"the graph returns {told}, its metadata says {names} classes"
+            return None
+        candidates = sum(self.contract.selection.counts(self.contract.size))
         if [shape[1:] for shape in shapes] != [(candidates, names), (candidates, 4)]:
-            told = ", ".join(map(str, shapes))
             return f"the graph returns {told}, its metadata says {candidates} candidates and {names} classes"
         return None
 
@@ -237,21 +293,31 @@ class Detector(Model):
         Returns:
             boxes D x 4 float64 (x1 y1 x2 y2 in pixels of `image`), scores D float64, labels D int64.
         """
-        assert self.contract.selection is not None
-        scores, boxes = self.run(image)
-        boxes, kept, labels = select(scores, boxes, self.contract.selection)
-        height, width = self.contract.size
+        rule = self.contract.selection
+        assert rule is not None
+        fed = self.preprocess(image)
+        scores, boxes = (found[0] for found in self._session.run(None, {self._input_name: fed}))
+        counts = rule.counts((fed.shape[2], fed.shape[3]))
+        if len(scores) != sum(counts):
+            raise ModelFileError(f"the graph returns {len(scores)} candidates, its metadata says {sum(counts)}")
+        height, width = self.contract.fitted((image.shape[0], image.shape[1]))
+        # What lies beyond is padding.
+        boxes = np.clip(boxes, 0, np.array([width, height] * 2, dtype=boxes.dtype))
+        boxes, kept, labels = select(scores, boxes, rule, counts)
         factors = np.array([image.shape[1] / width, image.shape[0] / height] * 2)
         return boxes.astype(np.float64) * factors, kept.astype(np.float64), labels
 
 
-def select(scores: np.ndarray, boxes: np.ndarray, rule: Selection) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def select(
+    scores: np.ndarray, boxes: np.ndarray, rule: Selection, counts: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Detections among candidates: threshold, best of each level, suppression of doubles in each class.
 
     Args:
         scores: A x K probabilities.
         boxes: A x 4.
-        rule: limits; `levels` sums to A.
+        rule: limits.
+        counts: candidates of each level; they sum to A.
 
     Returns:
         boxes D x 4, scores D, labels D int64, by falling score.
@@ -259,7 +325,7 @@ def select(scores: np.ndarray, boxes: np.ndarray, rule: Selection) -> tuple[np.n
     classes = scores.shape[1]
     flat = scores.reshape(-1)
     chosen, start = [], 0
-    for count in rule.levels:
+    for count in counts:
         index = np.nonzero(flat[start * classes : (start + count) * classes] > rule.threshold)[0] + start * classes
         chosen.append(index[np.argsort(-flat[index], kind="stable")[: rule.candidates]])
         start += count

@@ -6,6 +6,7 @@ Shape legend: A anchors of all levels, x1 y1 x2 y2 in pixels of the network's in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -52,6 +53,17 @@ def decode(offsets: Tensor, anchors_A4: Tensor, weights: tuple[float, ...] = (1.
     half_w = (log_w / weights[2]).clamp(max=MAX_LOG_SCALE).exp() * side[:, 0] / 2
     half_h = (log_h / weights[3]).clamp(max=MAX_LOG_SCALE).exp() * side[:, 1] / 2
     return torch.stack([x - half_w, y - half_h, x + half_w, y + half_h], dim=-1)
+
+
+Sizes = Sequence[tuple[int, int] | None] | None
+"""Height and width of each image of a batch inside an input that is partly padding; None: all of the input."""
+
+
+def clip_each(boxes_NA4: Tensor, image_size: tuple[int, int], sizes: Sizes = None) -> Tensor:
+    """Boxes of a batch cut to the input, or each image's to what of the input is not padding."""
+    if sizes is None or all(size is None for size in sizes):
+        return clip_to(boxes_NA4, image_size)
+    return torch.stack([clip_to(one, size or image_size) for one, size in zip(boxes_NA4, sizes, strict=True)])
 
 
 def clip_to(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -156,9 +156,16 @@ class Detector(TaskModel):
     """Base of detectors. Candidates are anchors or positions, level by level; A of them for an image size."""
 
     selection: Selection = Selection()
+    grid: Sequence[tuple[int, int]]
+    """(stride, candidates a position) of each level. A level's map has the input's sides over the stride, rounded up."""
 
     def loss(
-        self, out: ModelOutput, rows: Sequence[int], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+        self,
+        out: ModelOutput,
+        rows: Sequence[int],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        sizes: Sequence[tuple[int, int] | None] | None = None,
     ) -> dict[str, Tensor]:
         """Unweighted supervised terms by name, of the images `rows` of the batch; zeros when there are none.
 
@@ -167,13 +174,23 @@ class Detector(TaskModel):
             rows: the labelled images.
             boxes: of each of them, N4 (x1 y1 x2 y2, pixels of the input).
             labels: of each of them, N int64.
+            sizes: height and width of each of them inside the input, whose rest is padding; None: all of it.
         """
         raise NotImplementedError
 
-    def candidates(self, out: ModelOutput, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """(probabilities NAK, boxes NA4 in pixels of the input, cut to it), fp32. Has to be exportable as a graph."""
+    def candidates(
+        self, out: ModelOutput, image_size: tuple[int, int], sizes: Sequence[tuple[int, int] | None] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(probabilities NAK, boxes NA4 in pixels of the input), fp32. Has to be exportable as a graph.
+
+        Args:
+            out: of the whole batch.
+            image_size: height and width of the input, to which boxes are cut.
+            sizes: of each image inside the input, whose rest is padding: then boxes are cut to that.
+        """
         raise NotImplementedError
 
     def counts(self, image_size: tuple[int, int]) -> list[int]:
-        """Candidates of each level for an image of this height and width."""
-        raise NotImplementedError
+        """Candidates of each level for an input of this height and width."""
+        height, width = image_size
+        return [-(-height // stride) * -(-width // stride) * each for stride, each in self.grid]

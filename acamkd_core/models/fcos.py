@@ -4,7 +4,7 @@ beside the boxes.
 
 A position of p3 to p7 learns the smallest object that it lies in, near whose centre it is (1.5 strides), and whose farthest
 side is within its level's range (4 to 8 strides; p3 from 0, p7 without end). Scores are the root of class probability
-times centre-ness. All three losses are sums over the batch divided by its positive positions.
+times centre-ness. Positions in an image's padding are background, here as in the authors' code and torchvision. All three losses are sums over the batch divided by its positive positions.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acamkd_core.models.anchors import clip_to
+from acamkd_core.models.anchors import Sizes, clip_each
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Detector, ModelOutput, Normalise, Selection
-from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, level_sizes, pyramid_levels
+from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, map_sizes, pyramid_levels
 from acamkd_core.spec.archs import FCOSArch
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
@@ -90,6 +90,7 @@ class FCOS(Detector):
         self.neck = build_pyramid(arch, self.backbone)
         self.box_head = PointHead(arch.fpn_channels, arch.head_depth, num_classes)
         self.levels = pyramid_levels(self.backbone, arch.fpn_channels)
+        self.grid = [(stride, 1) for stride in STRIDES]
 
     def forward(self, images: Tensor) -> ModelOutput:
         features = self.backbone(self.normalise(images))
@@ -100,12 +101,16 @@ class FCOS(Detector):
         return [ModelOutput({}, raw=self.box_head(replaced))]
 
     def loss(
-        self, out: ModelOutput, rows: Sequence[int], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+        self,
+        out: ModelOutput,
+        rows: Sequence[int],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        sizes: Sizes = None,
     ) -> dict[str, Tensor]:
         raw: PointMaps = out.raw
         logits_NAK, sides_NA4, centres_NA1 = _flat(raw.classes), _flat(raw.sides), _flat(raw.centres)
-        sizes = [(int(one.shape[-2]), int(one.shape[-1])) for one in raw.classes]
-        points_A2, strides_A = _points(raw.levels, sizes, logits_NAK.device)
+        points_A2, strides_A = _points(raw.levels, map_sizes(raw.classes), logits_NAK.device)
         with torch.autocast(device_type=logits_NAK.device.type, enabled=False):
             zero = logits_NAK.sum() * 0 + sides_NA4.sum() * 0 + centres_NA1.sum() * 0
             sums, positives = {"class": zero, "box": zero, "centre": zero}, 0
@@ -126,14 +131,11 @@ class FCOS(Detector):
                 positives += int(positive.sum())
             return {name: value / max(1, positives) for name, value in sums.items()}
 
-    def candidates(self, out: ModelOutput, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         raw: PointMaps = out.raw
         scores_NAK = (_flat(raw.classes).sigmoid() * _flat(raw.centres).sigmoid()).sqrt()
-        points_A2, strides_A = _points(raw.levels, level_sizes(image_size), scores_NAK.device)
-        return scores_NAK, clip_to(_boxes(_flat(raw.sides), points_A2, strides_A), image_size)
-
-    def counts(self, image_size: tuple[int, int]) -> list[int]:
-        return [height * width for height, width in level_sizes(image_size)]
+        points_A2, strides_A = _points(raw.levels, map_sizes(raw.classes), scores_NAK.device)
+        return scores_NAK, clip_each(_boxes(_flat(raw.sides), points_A2, strides_A), image_size, sizes)
 
     @property
     def head(self) -> nn.Module:

@@ -5,6 +5,9 @@ Parameter names are torchvision's, so that its detectors' weights are a renaming
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -70,7 +73,18 @@ def pyramid_levels(backbone: Backbone, channels: int) -> dict[str, Level]:
     return {**backbone.levels, **neck}
 
 
-def level_sizes(image_size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Height and width of p3 to p7 for an input of this size: every halving rounds up."""
-    height, width = image_size
-    return [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
+def map_sizes(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Height and width of each map; in a graph of free size they stay symbols."""
+    return [(one.shape[-2], one.shape[-1]) for one in maps]
+
+
+def real_cells(
+    levels: Sequence[int], maps: Sequence[tuple[int, int]], size: tuple[int, int], device: torch.device
+) -> Tensor:
+    """Which positions of these levels begin inside an image of (height, width) and not in the padding, P bool."""
+    cells = []
+    for level, (rows, columns) in zip(levels, maps, strict=True):
+        real = torch.zeros(rows, columns, dtype=torch.bool, device=device)
+        real[: -(-size[0] // STRIDES[level]), : -(-size[1] // STRIDES[level])] = True
+        cells.append(real.flatten())
+    return torch.cat(cells)

@@ -5,6 +5,8 @@ object, and the best anchor of each object always is; negative below 0.4; betwee
 alpha 0.25, gamma 2; L1 on offsets. Both are sums over an image divided by its positive anchors (at least 1), and the
 batch's mean is taken: torchvision's choice (mmdetection divides by the positives of the whole batch).
 
+Anchors whose cell begins in an image's padding do not count, as in mmdetection; torchvision takes them for background.
+
 The published pairs take P6 from C5 (37.97M parameters with ResNet-50 and 80 classes, where mmdetection's own 37.74M leaves out the
 frozen stem and first stage); torchvision takes it from P5 (33.84M) and has anchors in whole pixels.
 """
@@ -19,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acamkd_core.models.anchors import base_anchors, clip_to, decode, encode, grid_anchors
+from acamkd_core.models.anchors import Sizes, base_anchors, clip_each, decode, encode, grid_anchors
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Detector, ModelOutput, Normalise
 from acamkd_core.models.matching import match_anchors
-from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, level_sizes, pyramid_levels
+from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, map_sizes, pyramid_levels, real_cells
 from acamkd_core.spec.archs import RetinaNetArch
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
@@ -97,6 +99,7 @@ class RetinaNet(Detector):
         self.neck = build_pyramid(arch, self.backbone)
         self.box_head = RetinaHead(arch.fpn_channels, arch.head_depth, OCTAVES * len(RATIOS), num_classes)
         self.levels = pyramid_levels(self.backbone, arch.fpn_channels)
+        self.grid = [(stride, OCTAVES * len(RATIOS)) for stride in STRIDES]
         self._bases = [
             base_anchors(
                 [arch.anchor_scale * stride * 2 ** (octave / OCTAVES) for octave in range(OCTAVES)],
@@ -124,39 +127,45 @@ class RetinaNet(Detector):
         )
 
     def loss(
-        self, out: ModelOutput, rows: Sequence[int], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+        self,
+        out: ModelOutput,
+        rows: Sequence[int],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        sizes: Sizes = None,
     ) -> dict[str, Tensor]:
         raw: AnchorMaps = out.raw
-        sizes = [(int(one.shape[-2]), int(one.shape[-1])) for one in raw.classes]
+        maps = map_sizes(raw.classes)
         logits_NAK = _flat(raw.classes, self.num_classes)
         offsets_NA4 = _flat(raw.offsets, 4)
-        anchors_A4 = self.anchors(raw.levels, sizes, logits_NAK.device)
+        all_A4 = self.anchors(raw.levels, maps, logits_NAK.device)
         with torch.autocast(device_type=logits_NAK.device.type, enabled=False):
             class_terms, box_terms = [], []
-            for row, boxes_G4, labels_G in zip(rows, boxes, labels, strict=True):
+            for row, boxes_G4, labels_G, size in zip(rows, boxes, labels, sizes or [None] * len(rows), strict=True):
+                logits_AK, offsets_A4, anchors_A4 = logits_NAK[row], offsets_NA4[row], all_A4
+                if size is not None:
+                    real_A = real_cells(raw.levels, maps, size, all_A4.device).repeat_interleave(self.grid[0][1])
+                    logits_AK, offsets_A4, anchors_A4 = logits_AK[real_A], offsets_A4[real_A], all_A4[real_A]
                 match_A = match_anchors(boxes_G4, anchors_A4, FOREGROUND, BACKGROUND)
                 positive, counted = match_A >= 0, match_A != -2
-                target_AK = torch.zeros_like(logits_NAK[row])
+                target_AK = torch.zeros_like(logits_AK)
                 target_AK[positive, labels_G[match_A[positive]]] = 1.0
                 number = positive.sum().clamp(min=1)
                 focal = torchvision.ops.sigmoid_focal_loss(
-                    logits_NAK[row][counted], target_AK[counted], alpha=ALPHA, gamma=GAMMA, reduction="sum"
+                    logits_AK[counted], target_AK[counted], alpha=ALPHA, gamma=GAMMA, reduction="sum"
                 )
                 class_terms.append(focal / number)
                 wanted = encode(boxes_G4[match_A[positive]], anchors_A4[positive])
-                box_terms.append(F.l1_loss(offsets_NA4[row][positive], wanted, reduction="sum") / number)
+                box_terms.append(F.l1_loss(offsets_A4[positive], wanted, reduction="sum") / number)
             nothing = logits_NAK.sum() * 0 + offsets_NA4.sum() * 0  # keeps the graph whole for a batch without labels
             return {name: torch.stack(terms).mean() if terms else nothing
                     for name, terms in (("class", class_terms), ("box", box_terms))}  # fmt: skip
 
-    def candidates(self, out: ModelOutput, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         raw: AnchorMaps = out.raw
         scores_NAK = _flat(raw.classes, self.num_classes).sigmoid()
-        anchors_A4 = self.anchors(raw.levels, level_sizes(image_size), scores_NAK.device)
-        return scores_NAK, clip_to(decode(_flat(raw.offsets, 4), anchors_A4), image_size)
-
-    def counts(self, image_size: tuple[int, int]) -> list[int]:
-        return [height * width * OCTAVES * len(RATIOS) for height, width in level_sizes(image_size)]
+        anchors_A4 = self.anchors(raw.levels, map_sizes(raw.classes), scores_NAK.device)
+        return scores_NAK, clip_each(decode(_flat(raw.offsets, 4), anchors_A4), image_size, sizes)
 
     @property
     def head(self) -> nn.Module:

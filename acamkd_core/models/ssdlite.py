@@ -8,6 +8,7 @@ paper's 4.3M parameters.
 
 Loss as in SSD: softmax over classes and background with the three hardest negatives for each positive anchor, smooth L1
 on offsets (variances 0.1 and 0.2), both divided by the batch's positives. The best anchor of each object is its own.
+Anchors are shares of the whole input: SSD stretches images to it; where one is padded, the padding is background.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acamkd_core.models.anchors import clip_to, decode, encode
+from acamkd_core.models.anchors import Sizes, clip_each, decode, encode
 from acamkd_core.models.backbones import MobileNetV2
 from acamkd_core.models.base import Detector, Level, ModelOutput, Normalise, Selection
 from acamkd_core.models.matching import match_each
@@ -115,6 +116,7 @@ class SSDLite(Detector):
         expanded = self.backbone.expanded_channels
         channels = [expanded, *inputs]
         self._sides = anchor_sides()
+        self.grid = [(stride, len(sides)) for stride, sides in zip(STRIDES, self._sides, strict=True)]
         self.box_head = BoxHead(channels, [len(sides) for sides in self._sides], num_classes)
         for part in (self.extra, self.box_head):
             for module in part.modules():
@@ -131,7 +133,7 @@ class SSDLite(Detector):
         for block in self.extra:
             maps.append(block(maps[-1]))
         features |= dict(zip(LEVELS, maps, strict=False))
-        return ModelOutput(features, raw=self.box_head(maps, (int(images.shape[-2]), int(images.shape[-1]))))
+        return ModelOutput(features, raw=self.box_head(maps, (images.shape[-2], images.shape[-1])))
 
     def anchors(self, image_size: tuple[int, int], device: torch.device) -> Tensor:
         """All anchors A4 for an input of (height, width), map by map, position-major; centred in their cells."""
@@ -150,7 +152,12 @@ class SSDLite(Detector):
         return torch.cat(grids)
 
     def loss(
-        self, out: ModelOutput, rows: Sequence[int], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+        self,
+        out: ModelOutput,
+        rows: Sequence[int],
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        sizes: Sizes = None,
     ) -> dict[str, Tensor]:
         logits_NAK, offsets_NA4 = self._flat(out.raw)
         anchors_A4 = self.anchors(out.raw.image_size, logits_NAK.device)
@@ -171,14 +178,12 @@ class SSDLite(Detector):
                 positives += count
             return {"class": class_sum / max(1, positives), "box": box_sum / max(1, positives)}
 
-    def candidates(self, out: ModelOutput, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         logits_NAK, offsets_NA4 = self._flat(out.raw)
         anchors_A4 = self.anchors(image_size, logits_NAK.device)
-        return logits_NAK.softmax(dim=-1)[..., 1:], clip_to(decode(offsets_NA4, anchors_A4, WEIGHTS), image_size)
-
-    def counts(self, image_size: tuple[int, int]) -> list[int]:
-        sizes = self._sizes(image_size)
-        return [rows * columns * len(sides) for sides, (rows, columns) in zip(self._sides, sizes, strict=True)]
+        return logits_NAK.softmax(dim=-1)[..., 1:], clip_each(
+            decode(offsets_NA4, anchors_A4, WEIGHTS), image_size, sizes
+        )
 
     @property
     def head(self) -> nn.Module:
@@ -187,7 +192,8 @@ class SSDLite(Detector):
 
     @staticmethod
     def _sizes(image_size: tuple[int, int]) -> list[tuple[int, int]]:
-        return [(-(-image_size[0] // stride), -(-image_size[1] // stride)) for stride in STRIDES]
+        # Not as -(-a // b): ONNX divides towards zero.
+        return [((image_size[0] + stride - 1) // stride, (image_size[1] + stride - 1) // stride) for stride in STRIDES]
 
     def _flat(self, raw: BoxMaps) -> tuple[Tensor, Tensor]:
         def joined(maps: list[Tensor], width: int) -> Tensor:

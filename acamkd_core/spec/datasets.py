@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from acamkd_core.spec.base import SpecModel, refusal
+from acamkd_core.spec.base import SpecModel
 from acamkd_core.spec.errors import SpecInvalid
 from acamkd_core.spec.problems import problems_of
-from acamkd_core.spec.tasks import TaskName
 
 
 class Splits(SpecModel):
@@ -199,74 +198,3 @@ def dataset_from_string(text: str) -> dict[str, object]:
     if text.startswith("dataset:"):
         return {"format": "registered", "name": text.removeprefix("dataset:")}
     return {"format": "auto", "root": text}
-
-
-CLASSIFIER_SIDE = 224  # ImageNet's classifiers are trained and compared at this size
-Side = Annotated[int, Field(ge=8, le=8192)]
-
-
-class AugmentSpec(SpecModel):
-    """Random changes of training samples, the same for teacher and student.
-
-    Segmentation and detection resize to `size`, then take `scale` and `crop`; evaluation uses `size` only. Classification
-    cuts a random window (`area`, `ratio`) and resizes it to `size`; evaluation resizes by `short_side` and cuts the middle.
-    """
-
-    size: tuple[Side, Side] | None = Field(
-        default=None,
-        description="Height and width to which every image is resized first (classification: of the network's input); "
-        "automatic: the dataset's own size (classification: 224 x 224, or less where the first image is smaller).",
-    )
-    scale: tuple[float, float] = Field(
-        default=(1.0, 1.0), description="Range of the random scale (not for classification)."
-    )
-    crop: tuple[Side, Side] | None = Field(
-        default=None,
-        description="Height and width of the random crop; automatic: `size`. Padded where too small (not for classification).",
-    )
-    area: tuple[float, float] = Field(
-        default=(0.08, 1.0),
-        description="Classification: range of the random window's share of the image's area.",
-    )
-    ratio: tuple[float, float] = Field(
-        default=(3 / 4, 4 / 3), description="Classification: range of the random window's width over height."
-    )
-    short_side: Side | None = Field(
-        default=None,
-        description="Classification: evaluation resizes the image's short side to this, then cuts `size` out of the middle; "
-        "automatic: 256 / 224 of `size`.",
-    )
-    flip: float = Field(default=0.5, ge=0, le=1, description="Probability of a horizontal flip.")
-    colour: float = Field(
-        default=0.0, ge=0, le=1, description="Strength of colour jitter (brightness, contrast, saturation)."
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> AugmentSpec:
-        low, high = self.scale
-        if not 0 < low <= high <= 16:
-            raise refusal("scale needs 0 < low <= high <= 16", field="scale")
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise refusal("area needs 0 < low <= high <= 1", field="area")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise refusal("ratio needs 0 < low <= high", field="ratio")
-        if self.size is not None and self.short_side is not None and self.short_side < max(self.size):
-            raise refusal(
-                f"size {self.size[0]}x{self.size[1]} cannot be cut out of an image whose short side is {self.short_side}",
-                field="short_side",
-                hint=f"at least {max(self.size)}",
-            )
-        return self
-
-    def foreign(self, task: TaskName) -> str | None:
-        """The first field that was changed and belongs to other tasks than this one."""
-        others = ("scale", "crop") if task == "classification" else ("area", "ratio", "short_side")
-        return next((name for name in others if getattr(self, name) != type(self).model_fields[name].default), None)
-
-    def automatic(self, task: TaskName, image: tuple[int, int]) -> dict[str, Any]:
-        """Values of fields that are left out and follow from the data: `image` is height and width of its first image."""
-        if task != "classification":
-            return {"size": image, "crop": self.size or image}
-        side = max(8, min(CLASSIFIER_SIDE, *image, self.short_side or CLASSIFIER_SIDE))
-        size = self.size or (side, side)
-        return {"size": size, "short_side": round(max(size) * 256 / 224)}

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from acamkd_core.spec.archs import FAMILY_TASKS, NECK_LEVELS
+from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.base import SpecModel, refusal
-from acamkd_core.spec.datasets import AugmentSpec, DatasetSpec, VocDataset, dataset_from_shorthand
+from acamkd_core.spec.datasets import DatasetSpec, VocDataset, dataset_from_shorthand
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
 from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
@@ -298,7 +299,7 @@ class JobSpec(SpecModel):
             ours = (
                 "size, area, ratio, flip, colour and short_side"
                 if self.task == "classification"
-                else "size, scale, crop, flip and colour"
+                else f"size, {'resize, ' if self.task == 'detection' else ''}scale, crop, flip and colour"
             )
             raise refusal(f"augment.{name} does nothing in {words}", field=f"augment.{name}", hint=f"it has {ours}")
         if self.task_loss.label_smoothing and self.task != "classification":

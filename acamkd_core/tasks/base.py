@@ -44,9 +44,10 @@ class Task(Protocol):
         """Named weighted supervised terms, e.g. {"task": ..., "aux": ...}."""
         ...
 
-    def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Any:
+    def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], targets: Any = None) -> Any:
         """Predictions as the metric wants them, one entry an image; entries have `.cpu()`.
 
+        `targets`: what `prepare` said of the images; it may know what of each is padding, and its labels are not looked at.
         Segmentation: NHW ids at `image_size`. Detection: a list of `Detections`. Classification: scores NK.
         """
         ...

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from acamkd_core.datasets.base import ClassInfo, Sample
 from acamkd_core.models.base import ModelOutput
-from acamkd_core.spec.datasets import AugmentSpec
+from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import TaskLossSpec
 from acamkd_core.tasks import class_pictures
@@ -81,7 +81,7 @@ class ClassificationTask:
             mass = table[wanted[wanted != UNLABELLED]].sum()
             return {"task": self.loss_spec.weight * total / mass.clamp(min=1e-12)}
 
-    def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor:
+    def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], targets: Any = None) -> Tensor:
         """Class scores NK (fp32 logits): what has the largest wins."""
         return self.scores(model, out, image_size)
 

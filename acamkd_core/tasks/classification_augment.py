@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from acamkd_core.spec.datasets import AugmentSpec
+from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the next import work everywhere)
 
 # isort: split

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from acamkd_core.datasets.base import Boxes, ClassInfo, Sample
 from acamkd_core.models.base import Detector, ModelOutput
-from acamkd_core.spec.datasets import AugmentSpec
+from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import TaskLossSpec
 from acamkd_core.tasks import box_pictures
-from acamkd_core.tasks.detection_augment import PAD_COLOR, augment, fit, to_tensor, trainable
+from acamkd_core.tasks.detection_augment import PAD_COLOR, augment, fit, pad, to_tensor, trainable
 from acamkd_core.tasks.detection_decode import Detections, select
 from acamkd_core.tasks.detection_metric import DetectionMetric
 from acamkd_core.tasks.detection_target import DetectionTarget
@@ -62,23 +62,30 @@ class DetectionTask:
         """A training sample: image 3HW float RGB in [0, 1], and its boxes."""
         image, found = augment(sample, self.spec, rng)
         boxes, labels = found if found is not None else _nothing()
-        return image.float() / 255, DetectionTarget(boxes, labels, labelled=found is not None)
+        target = DetectionTarget(boxes, labels, labelled=found is not None, size=self._inside(image.shape[1:]))
+        return pad(image, self.spec).float() / 255, target
 
     def prepare(self, sample: Sample) -> tuple[Tensor, DetectionTarget]:
-        """An evaluation sample at `augment.size`: image 3HW float RGB in [0, 1], and its boxes."""
-        pixels, scale = fit(sample.image, self.spec.size)
+        """An evaluation sample, resized and padded: image 3HW float RGB in [0, 1], and its boxes."""
+        pixels, scale = fit(sample.image, self.spec)
         truth: Boxes | None = sample.target
         size = (pixels.shape[0], pixels.shape[1])
         boxes, labels = trainable(truth, scale, size) if truth is not None else _nothing()
-        target = DetectionTarget(boxes, labels, labelled=truth is not None, truth=truth, scale=scale)
-        return to_tensor(pixels).float() / 255, target
+        target = DetectionTarget(
+            boxes, labels, labelled=truth is not None, truth=truth, scale=scale, size=self._inside(size)
+        )
+        return pad(to_tensor(pixels), self.spec).float() / 255, target
+
+    def _inside(self, size: Sequence[int]) -> tuple[int, int] | None:
+        """What a target says of an image of this size: None where nothing is padded."""
+        return (int(size[0]), int(size[1])) if self.spec.resize is not None else None
 
     def collate(self, samples: list[tuple[Tensor, DetectionTarget]]) -> tuple[Tensor, list[DetectionTarget]]:
         """(images N3HW float, one target an image). Smaller images are padded at the right and the bottom."""
         height = max(image.shape[1] for image, _ in samples)
         width = max(image.shape[2] for image, _ in samples)
-        pad = torch.tensor(PAD_COLOR, dtype=torch.float32).view(1, 3, 1, 1) / 255
-        images = pad.repeat(len(samples), 1, height, width)
+        blank = torch.tensor(PAD_COLOR, dtype=torch.float32).view(1, 3, 1, 1) / 255
+        images = blank.repeat(len(samples), 1, height, width)
         for row, (image, _) in enumerate(samples):
             images[row, :, : image.shape[1], : image.shape[2]] = image
         return images, [target for _, target in samples]
@@ -90,24 +97,38 @@ class DetectionTask:
         device = next(model.parameters()).device
         boxes = [targets[index].boxes.to(device) for index in labelled]
         labels = [targets[index].labels.to(device) for index in labelled]
-        terms = detector.loss(out, labelled, boxes, labels)
+        terms = detector.loss(out, labelled, boxes, labels, [targets[index].size for index in labelled])
         return {f"task/{name}": self.loss_spec.weight * value for name, value in terms.items()}
 
     def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """(probabilities NAK, boxes NA4 in pixels of the input, inside it) of every candidate, fp32."""
         return _detector(model).candidates(out, image_size)
 
-    def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> list[Detections]:
-        """The detections of each image, in pixels of the network's input."""
+    def decode(
+        self,
+        model: nn.Module,
+        out: ModelOutput,
+        image_size: tuple[int, int],
+        targets: Sequence[DetectionTarget] | None = None,
+    ) -> list[Detections]:
+        """The detections of each image, in pixels of the network's input, none in its padding."""
         detector = _detector(model)
-        scores, boxes = detector.candidates(out, image_size)
+        sizes = [target.size for target in targets] if targets is not None else None
+        scores, boxes = detector.candidates(out, image_size, sizes)
         counts = detector.counts(image_size)
         return [select(s, b, counts, detector.selection) for s, b in zip(scores, boxes, strict=True)]
 
     def selection(self, model: nn.Module, image_size: tuple[int, int]) -> dict[str, Any]:
-        """How a reader chooses among the candidates of an exported graph."""
+        """How a reader chooses among the candidates of an exported graph.
+
+        `levels` are numbers of candidates, or under `resize`, where images differ in size, {stride, each}: candidates a
+        position of a map whose sides are those of the input over the stride, rounded up.
+        """
         detector = _detector(model)
-        return {**detector.selection.as_dict(), "levels": detector.counts(image_size)}
+        levels: list[Any] = list(detector.counts(image_size))
+        if self.spec.resize is not None:
+            levels = [{"stride": stride, "each": each} for stride, each in detector.grid]
+        return {**detector.selection.as_dict(), "levels": levels}
 
     def metric(self) -> DetectionMetric:
         """An empty COCO mAP accumulator."""
@@ -118,8 +139,8 @@ class DetectionTask:
         return 0.0
 
     def panels(self, sample: Sample, predictions: dict[str, Detections]) -> dict[str, np.ndarray]:
-        """Pictures HxWx3 uint8 at the evaluation size: image, truth, prediction, teacher, error."""
-        pixels, scale = fit(sample.image, self.spec.size)
+        """Pictures HxWx3 uint8 at the evaluation size, without padding: image, truth, prediction, teacher, error."""
+        pixels, scale = fit(sample.image, self.spec)
         shown = {"image": np.array(pixels)}
         truth = None
         if sample.target is not None:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from acamkd_core.datasets.base import Boxes, Sample
-from acamkd_core.spec.datasets import AugmentSpec
+from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the next import work everywhere)
 
 # isort: split
@@ -21,10 +21,11 @@ MIN_VISIBLE = 0.25
 MIN_SIDE = 1.0  # pixels
 
 
-def fit(image: np.ndarray, size: tuple[int, int] | None) -> tuple[np.ndarray, tuple[float, float]]:
-    """(image at `size` (height, width), scale in x and y). Pillow's bilinear, as every reader of an exported file does."""
+def fit(image: np.ndarray, spec: AugmentSpec) -> tuple[np.ndarray, tuple[float, float]]:
+    """(image resized, not padded; scale in x and y). Pillow's bilinear, as every reader of an exported file does."""
     height, width = image.shape[:2]
-    if size is None or (height, width) == tuple(size):
+    size = spec.fitted((height, width))
+    if (height, width) == tuple(size):
         return image, (1.0, 1.0)
     resized = np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
     return resized, (size[1] / width, size[0] / height)
@@ -33,6 +34,14 @@ def fit(image: np.ndarray, size: tuple[int, int] | None) -> tuple[np.ndarray, tu
 def to_tensor(image: np.ndarray) -> Tensor:
     """3HW uint8 in memory of its own."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def pad(image: Tensor, spec: AugmentSpec) -> Tensor:
+    """3HW uint8 on the padding colour, its sides multiples of `pad_to`; unchanged without `resize`."""
+    height, width = spec.padded((int(image.shape[1]), int(image.shape[2])))
+    padded = torch.tensor(PAD_COLOR, dtype=torch.uint8).view(3, 1, 1).repeat(1, height, width)
+    padded[:, : image.shape[1], : image.shape[2]] = image
+    return padded
 
 
 def trainable(truth: Boxes, scale: tuple[float, float], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -60,17 +69,18 @@ def augment(sample: Sample, spec: AugmentSpec, rng: np.random.Generator) -> tupl
     Always draws the same number of values, so that switching one change off leaves the others as they were.
 
     Returns:
-        (image 3HW uint8 of size `crop`, else of the resized sample's own size; (boxes N4, labels N), or None when
-        unlabelled).
+        (image 3HW uint8 of size `crop`, else of the resized sample's own size, not padded; (boxes N4, labels N), or
+        None when unlabelled).
     """
-    pixels, (scale_x, scale_y) = fit(sample.image, spec.size)
+    pixels, (scale_x, scale_y) = fit(sample.image, spec)
     image = to_tensor(pixels)
     draws = rng.random(7)
     height, width = int(image.shape[1]), int(image.shape[2])
-    crop = spec.crop or (height, width)
     low, high = spec.scale
     scale = low + (high - low) * float(draws[0])
     size = [max(1, round(height * scale)), max(1, round(width * scale))]
+    # Where aspect ratios are kept a batch is padded anyway: a scaled image may keep its size.
+    crop = spec.crop or ((height, width) if spec.resize is None else (size[0], size[1]))
     if size != [height, width]:
         image = F.resize(image, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
         scale_x, scale_y = scale_x * size[1] / width, scale_y * size[0] / height

@@ -19,6 +19,7 @@ class DetectionTarget:
         labelled: False for an image without labels: it has no supervised loss.
         truth: the stored labels, crowds included, for scoring; None in training and for unlabelled images.
         scale: network input over stored image, x and y; (1, 1) in training, where `truth` is not kept.
+        size: height and width of the image inside the network's input, whose rest is padding; None: all of it.
     """
 
     boxes: Tensor
@@ -26,3 +27,4 @@ class DetectionTarget:
     labelled: bool = True
     truth: Boxes | None = None
     scale: tuple[float, float] = (1.0, 1.0)
+    size: tuple[int, int] | None = None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from acamkd_core.datasets.base import ClassInfo, Sample
 from acamkd_core.models.base import ModelOutput
-from acamkd_core.spec.datasets import AugmentSpec
+from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import TaskLossSpec
 from acamkd_core.tasks import pictures
@@ -95,7 +95,7 @@ class SegmentationTask:
             terms["aux"] = spec.weight * spec.aux_weight * self._cross_entropy(model, out.aux, targets)
         return terms
 
-    def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor:
+    def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], targets: Any = None) -> Tensor:
         """Class ids NHW (int64) at `image_size`: logits are upsampled first, then the largest wins."""
         return self.scores(model, out, image_size).argmax(dim=1)
 

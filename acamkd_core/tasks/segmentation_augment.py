@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from acamkd_core.datasets.base import Sample
-from acamkd_core.spec.datasets import AugmentSpec
+from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the next import work everywhere)
 
 # isort: split

@@ -27,11 +27,13 @@ def _input_size(spec: JobSpec, checked: Checked) -> tuple[int, int] | None:
     if getattr(spec.augment, "crop", None) is not None:
         height, width = spec.augment.crop  # type: ignore[misc]
         return height, width
-    if spec.dataset.format == "scenes":
-        height, width = spec.dataset.size
-        return height, width
+    stored: tuple[int, int] | None = None
     sizes = (checked.dataset.report or {}).get("sizes") or [] if checked.dataset is not None else []
-    return (sizes[0]["height"], sizes[0]["width"]) if len(sizes) == 1 else None
+    if spec.dataset.format == "scenes":
+        stored = spec.dataset.size
+    elif len(sizes) == 1:
+        stored = (sizes[0]["height"], sizes[0]["width"])
+    return spec.augment.padded(spec.augment.fitted(stored)) if stored is not None else None
 
 
 def _level(arch: object, name: str, classes: int) -> LevelFacts | None:

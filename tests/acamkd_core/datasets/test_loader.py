@@ -12,7 +12,8 @@ import torch
 from acamkd_core.datasets.loader import Batch, EvalLoader, TrainLoader, epoch_order
 from acamkd_core.datasets.mask_folder import MaskFolder
 from acamkd_core.datasets.registry import open_dataset
-from acamkd_core.spec.datasets import AugmentSpec, MaskFolderDataset, Splits
+from acamkd_core.spec.augment import AugmentSpec
+from acamkd_core.spec.datasets import MaskFolderDataset, Splits
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.tasks.segmentation import SegmentationTask
 from tests.acamkd_core.datasets.factories import save, write_folder

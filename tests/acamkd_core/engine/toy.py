@@ -57,7 +57,7 @@ class ToyTask:
     def loss(self, model: nn.Module, out: ModelOutput, targets: Tensor) -> dict[str, Tensor]:
         return {"task": nn.functional.cross_entropy(out.raw, targets)}
 
-    def decode(self, model: nn.Module, out: ModelOutput, size: tuple[int, int]) -> Tensor:
+    def decode(self, model: nn.Module, out: ModelOutput, size: tuple[int, int], targets: Any = None) -> Tensor:
         return out.raw.argmax(1)
 
     def metric(self) -> Accuracy:
@@ -122,5 +122,5 @@ def toy_parts(iterations: int = 24, every: int = 8, extra: MethodTerm | None = N
     return Parts(
         task=ToyTask(), student=student, teacher=teacher, methods=methods, train=toy_batches, batches_per_epoch=4,
         val=ToyPass(), test=None, device=torch.device("cpu"), iterations=iterations, evaluate_every=every,
-        checkpoint_every=every, global_batch=8, panel_images=[0],
+        checkpoint_every=every, global_batch=8, input_size=(8, 8), panel_images=[0],
     )  # fmt: skip

@@ -23,13 +23,15 @@ from acamkd_core.exports.base import ExportClass, ExportSource
 from acamkd_core.exports.onnx import EXPORTER
 from acamkd_core.exports.verify import GateReport, verify
 from acamkd_core.exports.verify_detection import BoxTruth, DetectionFile
+from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
 from acamkd_core.spec.archs import RetinaNetArch
-from acamkd_core.spec.datasets import AugmentSpec, CocoDataset
+from acamkd_core.spec.augment import AugmentSpec, ResizeSpec
+from acamkd_core.spec.datasets import CocoDataset
 from acamkd_core.spec.exports import Gate, OnnxExport
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.tasks.detection import DetectionTask
-from tests.acamkd_core.datasets.coco_factory import write_coco
+from tests.acamkd_core.datasets.coco_factory import annotations, paint, store, write_coco
 
 SIZE = (64, 96)  # stored images are 40 x 60: the gate has to resize, and to scale boxes back
 ARCH = RetinaNetArch(
@@ -42,7 +44,7 @@ class Trained:
     """A detector that learnt painted rectangles for a few steps, its export and its detections on val."""
 
     dataset: BoxDataset
-    model: torch.nn.Module
+    model: TaskModel
     onnx: Path
     predictions: Path
     map: float
@@ -63,21 +65,53 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         optimizer.zero_grad()
         torch.stack(list(task.loss(model, model(images), targets).values())).sum().backward()
         optimizer.step()
-    model.eval()
+    return exported(dataset, model.eval(), task, SIZE, None, folder)
+
+
+def exported(
+    dataset: BoxDataset,
+    model: TaskModel,
+    task: DetectionTask,
+    size: tuple[int, int],
+    aspect: dict[str, int] | None,
+    folder: Path,
+) -> Trained:
     metric, stored = task.metric(), DetectionFile(folder / "predictions.json")
     for item in dataset.items("val"):
         batch, wanted = task.collate([task.prepare(dataset.load(item))])
         with torch.no_grad():
-            found = task.decode(model, model(batch), SIZE)
+            found = task.decode(model, model(batch), (batch.shape[2], batch.shape[3]), wanted)
         metric.update(found, wanted)
         stored.add(found)
     source = ExportSource(
         model=model, arch=ARCH.model_dump(mode="json"), preprocess=Preprocess(),
-        classes=[ExportClass(c.name, c.color) for c in dataset.classes], size=SIZE, scores=task.scores, outputs=task.outputs,
-        selection=task.selection(model, SIZE), weights_digest="0" * 64, task="detection",
+        classes=[ExportClass(c.name, c.color) for c in dataset.classes], size=size, scores=task.scores, outputs=task.outputs,
+        selection=task.selection(model, size), weights_digest="0" * 64, task="detection", aspect=aspect,
     )  # fmt: skip
     EXPORTER.write(source, OnnxExport(format="onnx"), folder / "model.onnx")
     return Trained(dataset, model, folder / "model.onnx", stored.close(), metric.compute()[0]["map"])
+
+
+@pytest.fixture(scope="module")
+def any_size(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The same network where images keep their aspect ratio, on landscape and portrait images."""
+    folder = tmp_path_factory.mktemp("any_size")
+    val = annotations(4)
+    upright = annotations(3, (66, 60), first=4)
+    for one in upright["annotations"]:
+        one["id"] += len(val["annotations"])
+    val = {
+        **val,
+        "images": val["images"] + upright["images"],
+        "annotations": val["annotations"] + upright["annotations"],
+    }
+    root = write_coco(folder / "data", {"train": 4})
+    paint(root, "val", val)
+    store(root, "val", val)
+    dataset = open_dataset(CocoDataset(format="coco", root=str(root)))
+    assert isinstance(dataset, BoxDataset)
+    augment = AugmentSpec(resize=ResizeSpec(short=64, max=90), pad_to=16)
+    return exported(dataset, trained.model, DetectionTask(dataset.classes, augment), (64, 96), augment.aspect(), folder)
 
 
 def gate(trained: Trained, model: Path, folder: Path, **changes: Any) -> GateReport:
@@ -112,6 +146,27 @@ def test_a_good_file_passes_without_torch(trained: Trained, tmp_path: Path) -> N
     assert report.agreement >= 99.9
     assert report.as_dict()["map"] == report.score
     assert json.loads((tmp_path / "gate_report.json").read_text())["torch_loaded"] is False
+
+
+def unpadded(data: dict[str, Any]) -> None:
+    data["input"]["aspect"]["pad_to"] = 1
+
+
+def shorter(data: dict[str, Any]) -> None:
+    data["input"]["aspect"]["short"] = 56
+
+
+def test_images_keep_their_aspect_ratio_in_the_file_too(any_size: Trained, tmp_path: Path) -> None:
+    """Free height and width: landscape and portrait files are resized, padded and scored without torch."""
+    assert len(any_size.dataset.items("val")) == 7
+    report = gate(any_size, any_size.onnx, tmp_path)
+    assert report.failures == []
+    assert report.images == 7
+    assert report.score == pytest.approx(any_size.map, abs=0.1)
+    assert any_size.map > 10
+    for change in (unpadded, shorter):
+        lying = gate(any_size, edited(any_size, tmp_path, change), tmp_path)
+        assert any("detections (by score) agree" in sentence for sentence in lying.failures)
 
 
 def permuted(data: dict[str, Any]) -> None:

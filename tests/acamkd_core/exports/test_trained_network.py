@@ -19,7 +19,8 @@ from acamkd_core.exports.onnx import OnnxExporter
 from acamkd_core.exports.verify import GateReport, MaskValues, PredictionFile, verify
 from acamkd_core.models.registry import build_model
 from acamkd_core.spec.archs import MobileDeepLabV3Arch
-from acamkd_core.spec.datasets import AugmentSpec, ScenesDataset
+from acamkd_core.spec.augment import AugmentSpec
+from acamkd_core.spec.datasets import ScenesDataset
 from acamkd_core.spec.exports import Gate, OnnxExport
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.tasks.segmentation import SegmentationTask

@@ -12,7 +12,7 @@ from acamkd_core.models.anchors import decode, encode
 from acamkd_core.models.base import ModelOutput
 from acamkd_core.models.matching import match_anchors
 from acamkd_core.models.registry import build_model
-from acamkd_core.models.retinanet import RetinaNet
+from acamkd_core.models.retinanet import AnchorMaps, RetinaNet
 from acamkd_core.models.weights import inherit, load_weights
 from acamkd_core.spec.archs import RetinaNetArch
 from acamkd_core.spec.catalog import levels_of
@@ -119,6 +119,33 @@ def test_detections_are_torchvisions(pair: tuple[RetinaNet, Any, Tensor]) -> Non
         torch.testing.assert_close(found.scores, expected[image]["scores"][:100])
         assert torch.equal(found.labels, expected[image]["labels"][:100])
         torch.testing.assert_close(found.boxes, expected[image]["boxes"][:100], rtol=1e-4, atol=1e-3)
+
+
+def test_padding_is_neither_trained_on_nor_found(pair: tuple[RetinaNet, Any, Tensor]) -> None:
+    """The loss of a padded batch is that of its maps without the padding's positions; no box reaches into it."""
+    ours, _, images = pair
+    boxes, labels = [t["boxes"] for t in TARGETS], [t["labels"] for t in TARGETS]
+    with torch.no_grad():
+        out = ours(torch.nn.functional.pad(images, (0, 128, 0, 128)))
+        maps = [(SIZE[0] // stride, SIZE[1] // stride) for stride, _ in ours.grid]
+        cut = [
+            [one[:, :, :rows, :columns] for one, (rows, columns) in zip(kind, maps, strict=True)]
+            for kind in (out.raw.classes, out.raw.offsets)
+        ]
+        bare = ModelOutput({}, raw=AnchorMaps(out.raw.levels, *cut))
+        found = ours.loss(out, [0, 1], boxes, labels, [SIZE, SIZE])
+        expected = ours.loss(bare, [0, 1], boxes, labels)
+        unmasked = ours.loss(out, [0, 1], boxes, labels)
+        input_size = (SIZE[0] + 128, SIZE[1] + 128)
+        _, free = ours.candidates(out, input_size)
+        _, kept = ours.candidates(out, input_size, [SIZE, None])
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+    assert abs(float(unmasked["class"] - expected["class"])) > 1e-4
+    assert free[0, :, 2].max() > SIZE[1]
+    assert kept[0, :, 2].max() == SIZE[1]
+    assert kept[0, :, 3].max() == SIZE[0]
+    assert torch.equal(kept[1], free[1])
 
 
 def test_offsets_are_torchvisions_and_decode_undoes_them() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from acamkd_core.datasets.base import ClassInfo, Sample
 from acamkd_core.models.base import ModelOutput
-from acamkd_core.spec.datasets import AugmentSpec
+from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import TaskLossSpec, parse_job
 from acamkd_core.tasks.class_pictures import ROW, SHOWN, WIDTH

@@ -13,12 +13,12 @@ from acamkd_core.coco_score import Found, coco_scores
 from acamkd_core.datasets.base import Boxes, ClassInfo, Sample
 from acamkd_core.exports import predict
 from acamkd_core.models.base import Selection
-from acamkd_core.spec.datasets import AugmentSpec
+from acamkd_core.spec.augment import AugmentSpec, ResizeSpec
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import TaskLossSpec
 from acamkd_core.tasks.box_pictures import found_by
 from acamkd_core.tasks.detection import DetectionTask
-from acamkd_core.tasks.detection_augment import MIN_VISIBLE
+from acamkd_core.tasks.detection_augment import MIN_VISIBLE, PAD_COLOR
 from acamkd_core.tasks.detection_decode import Detections, select
 from acamkd_core.torchvision_compat import torchvision
 
@@ -52,6 +52,7 @@ def painted(seed: int, size: tuple[int, int] = (60, 80)) -> Sample:
     [
         {}, {"flip": 1.0}, {"size": (90, 60), "flip": 0}, {"scale": (0.5, 2.0), "crop": (60, 80)},
         {"size": (45, 70), "scale": (0.7, 1.6), "crop": (48, 64)}, {"scale": (0.4, 0.5), "crop": (70, 90)},
+        {"resize": {"short": 90, "max": 200}}, {"resize": {"short": 90, "max": 100}, "scale": (0.7, 1.3), "flip": 1.0},
     ],
 )  # fmt: skip
 def test_boxes_stay_on_their_objects_through_every_change(spec: dict[str, Any]) -> None:
@@ -105,6 +106,33 @@ def test_evaluation_scores_in_the_pixels_of_the_stored_image() -> None:
     assert set(summary) == {"map", "map_50", "map_75", "map_small"}  # no object of 32 x 32 stored pixels or more
 
 
+def test_aspect_ratios_are_kept_and_batches_padded() -> None:
+    """Sizes as mmdetection computes them; what is padding is said, and boxes go back to the stored pixels."""
+    recipe = ResizeSpec(short=800, max=1333)
+    stored = [(480, 640), (427, 640), (640, 300), (333, 500), (1, 4000)]
+    assert [recipe.fitted(size) for size in stored] == [(800, 1067), (800, 1199), (1333, 625), (800, 1201), (1, 1333)]
+    task = DetectionTask(CLASSES, AugmentSpec(resize=ResizeSpec(short=90, max=130), pad_to=16))
+    samples = [painted(0), painted(1, (80, 80)), painted(2, (60, 100))]
+    prepared = [task.prepare(sample) for sample in samples]
+    assert [tuple(image.shape[1:]) for image, _ in prepared] == [(96, 128), (96, 96), (80, 144)]
+    assert [target.size for _, target in prepared] == [(90, 120), (90, 90), (78, 130)]
+    images, targets = task.collate(prepared)
+    assert images.shape == (3, 3, 96, 144)
+    blank = torch.tensor(PAD_COLOR).view(3, 1, 1) / 255
+    for image, target in zip(images, targets, strict=True):
+        height, width = target.size or (0, 0)
+        assert (image[:, height:] == blank).all()
+        assert (image[:, :, width:] == blank).all()
+        assert not (image[:, height - 1, width - 1] == blank[:, 0, 0]).any()
+    metric = task.metric()
+    for target in targets:
+        metric.update([Detections(target.boxes, torch.ones(2), target.labels)], [target])
+    assert metric.compute()[0]["map"] == pytest.approx(100)
+    # Panels show the image alone.
+    shown = task.panels(samples[2], {"prediction": Detections(targets[2].boxes, torch.ones(2), targets[2].labels)})
+    assert {picture.shape for picture in shown.values()} == {(78, 130, 3)}
+
+
 def hand(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Found:
     return Found(np.array(boxes, dtype=np.float64).reshape(-1, 4), np.array(scores), np.array(labels, dtype=np.int64))
 
@@ -156,7 +184,9 @@ def test_selection_is_torchvisions_and_that_of_the_shipped_reader(seed: int) -> 
     assert torch.equal(found.scores, all_scores[wanted])
     assert torch.equal(found.boxes, all_boxes[wanted])
     assert torch.equal(found.labels, all_labels[wanted])
-    shipped = predict.select(scores.numpy(), boxes.numpy(), predict.Selection(**rule.as_dict(), levels=tuple(counts)))
+    shipped = predict.select(
+        scores.numpy(), boxes.numpy(), predict.Selection(**rule.as_dict(), levels=tuple(counts)), counts
+    )
     for ours, theirs in zip((found.boxes, found.scores, found.labels), shipped, strict=True):
         assert np.array_equal(ours.numpy(), theirs)
 

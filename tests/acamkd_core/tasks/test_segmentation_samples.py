@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from acamkd_core.datasets.base import ClassInfo, Sample
-from acamkd_core.spec.datasets import AugmentSpec
+from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.tasks import pictures
 from acamkd_core.tasks.segmentation import SegmentationTask
 from acamkd_core.tasks.segmentation_augment import PAD_COLOR
