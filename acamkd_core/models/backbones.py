@@ -16,17 +16,27 @@ from acamkd_core.models.base import Backbone, Level
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the torchvision imports below safe)
 
 # isort: split
-from torchvision.models import mobilenet_v2, mobilenet_v3_large, resnet18, resnet34, resnet50, resnet101
+from torchvision.models import mobilenet_v2, mobilenet_v3_large, resnet
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
-_RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50, "resnet101": resnet101}
+# Block, blocks a stage, groups of the 3x3 convolutions and channels a group (ResNet: one group of 64).
+_RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int], int, int]] = {
+    "resnet18": (BasicBlock, [2, 2, 2, 2], 1, 64),
+    "resnet34": (BasicBlock, [3, 4, 6, 3], 1, 64),
+    "resnet50": (Bottleneck, [3, 4, 6, 3], 1, 64),
+    "resnet101": (Bottleneck, [3, 4, 23, 3], 1, 64),
+    "resnext101_32x4d": (Bottleneck, [3, 4, 23, 3], 32, 4),
+    "resnext101_32x8d": (Bottleneck, [3, 4, 23, 3], 32, 8),
+    "resnext101_64x4d": (Bottleneck, [3, 4, 23, 3], 64, 4),
+}
 _LEVELS = ("c2", "c3", "c4", "c5")
 
 
 class ResNet(Backbone):
-    """ResNet (He et al. 2016) with torchvision's blocks (stride on the 3x3 convolution).
+    """ResNet (He et al. 2016) and ResNeXt (Xie et al. 2017) with torchvision's blocks (stride on the 3x3 convolution).
 
     Args:
-        name: resnet18, resnet34, resnet50 or resnet101.
+        name: one of `_RESNETS`.
         output_stride: 8, 16 or 32.
         deep_stem: three 3x3 convolutions (64, 64, 128 channels) instead of one 7x7, as in the "v1s" networks of the
             Cityscapes distillation papers.
@@ -34,7 +44,8 @@ class ResNet(Backbone):
 
     def __init__(self, name: str, *, output_stride: int, deep_stem: bool = False) -> None:
         super().__init__()
-        net = _RESNETS[name]()
+        block, blocks, groups, width = _RESNETS[name]
+        net = resnet.ResNet(block, blocks, groups=groups, width_per_group=width)
         pool = nn.MaxPool2d(3, stride=2, padding=1)
         if deep_stem:
             self.stem = nn.Sequential(*_conv(3, 64, stride=2), *_conv(64, 64), *_conv(64, 128), pool)
@@ -43,8 +54,7 @@ class ResNet(Backbone):
             self.stem = nn.Sequential(net.conv1, net.bn1, nn.ReLU(inplace=True), pool)
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         strides = _dilate([self.layer1, self.layer2, self.layer3, self.layer4], output_stride)
-        expansion = 1 if name in ("resnet18", "resnet34") else 4
-        channels = [64 * expansion, 128 * expansion, 256 * expansion, 512 * expansion]
+        channels = [count * block.expansion for count in (64, 128, 256, 512)]
         self.levels = {n: Level(c, s) for n, c, s in zip(_LEVELS, channels, strides, strict=True)}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,9 @@ from pydantic import Field, model_validator
 from acamkd_core.spec.base import SpecModel
 from acamkd_core.spec.tasks import TaskName
 
-ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
+ResNetName = Literal[
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d"
+]
 
 
 def _fits_backbone(arch: Any) -> None:

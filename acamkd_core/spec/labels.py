@@ -11,6 +11,9 @@ _BACKBONES = {
     "resnet34": "R34",
     "resnet50": "R50",
     "resnet101": "R101",
+    "resnext101_32x4d": "X101-32x4d",
+    "resnext101_32x8d": "X101-32x8d",
+    "resnext101_64x4d": "X101-64x4d",
 }
 
 

@@ -82,6 +82,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The detection papers' pair. torchvision's RetinaNet differs in P6 and in the rounding of its anchors.
     "retinanet-r50-fpn": {"family": "retinanet", "backbone": "resnet50"},
     "retinanet-r101-fpn": {"family": "retinanet", "backbone": "resnet101"},
+    "retinanet-x101-64x4d-fpn": {"family": "retinanet", "backbone": "resnext101_64x4d"},
     "retinanet-r50-fpn-torchvision": {
         "family": "retinanet",
         "backbone": "resnet50",
