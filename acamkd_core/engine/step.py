@@ -30,13 +30,13 @@ class NonFiniteLoss(Exception):
 
 
 class Buffers:
-    """A network's buffers (batch norm statistics) as they were before a step: a forward pass writes into them at once.
+    """Buffers (batch norm statistics) as they were before a step: a forward pass writes into them at once.
 
     A step that ends in NaN would leave NaN there, and one that runs out of memory half way would count its images twice.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._live = list(module.buffers())
+    def __init__(self, *modules: nn.Module) -> None:
+        self._live = [buffer for module in modules for buffer in module.buffers()]
         self._kept = [buffer.clone() for buffer in self._live]
 
     def keep(self) -> None:

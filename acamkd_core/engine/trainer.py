@@ -21,6 +21,9 @@ from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, LogEvent, MetricsEvent, RewoundEvent, StageEvent
 from acamkd_core.spec.job import JobSpec
 
+OWN_LEARNING = ("diversity", "diffusion", "autoencoder")
+"""Last parts of the names of terms that shape a method's masks and networks, and do not teach the student."""
+
 
 @dataclass
 class Outcome:
@@ -95,7 +98,7 @@ def train(
         return Outcome(reason, position, best if best is not None else last, last)
 
     watch = Watch(position, emit)
-    before = Buffers(student)
+    before = Buffers(student, methods)
     log_every = max(1, parts.iterations // 2000)
     # Diagnosing repeats a method's forward pass: at most 60 times a run.
     diagnose_every = max(1, parts.iterations // 60)
@@ -237,8 +240,8 @@ def _loss_values(terms: dict[str, float], lr: float, scalars: dict[str, float], 
     """Terms, learning rate and diagnostics of a step as metric points."""
     total = sum(terms.values())
     values = {f"loss/{name}": value for name, value in terms.items()} | {"loss/total": total, "lr": lr} | scalars
-    # Diversity shapes masks, not the student: it is no part of what the student hears from its teacher.
-    heard = {name: value for name, value in terms.items() if not name.endswith("/diversity")}
+    # What a method's own parts learn from is no part of what the student hears from its teacher.
+    heard = {name: value for name, value in terms.items() if name.rpartition("/")[2] not in OWN_LEARNING}
     if distilled and (whole := sum(heard.values())):
         values["kd/share"] = sum(value for name, value in heard.items() if not _supervised(name)) / whole
     # A detector's loss has parts (task/class, task/box); charts and tables want one number for every task.

@@ -30,24 +30,15 @@ student's own multiplied in later (their detection code does); an eps on each ma
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from acamkd_core.methods.acam_losses import pairwise_dice, spatial_loss
-from acamkd_core.methods.align import Align, full_precision
-from acamkd_core.methods.base import Diagnostics, LevelPair, MaskSet, Method, Prepared, PreStage, StepContext
+from acamkd_core.methods.align import full_precision
+from acamkd_core.methods.base import Diagnostics, LevelPair, MaskSet, Prepared, StepContext
 from acamkd_core.methods.mask_stats import report
+from acamkd_core.methods.tokens import TokenMethod, token_masks
 from acamkd_core.models.base import ModelOutput
-from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.methods import MaskdTerm
-
-TOKEN_STD = 0.01
-TOKEN_DECAY = 1e-3
-TOKEN_ITERATIONS = 10_000
-
-
-def token_masks(tokens_MC: Tensor, teacher_NCP: Tensor) -> Tensor:
-    """sigmoid(E F_T), shape N M P."""
-    return torch.sigmoid(torch.einsum("mc,ncp->nmp", tokens_MC, teacher_NCP))
 
 
 def masked_map(masks_NMP: Tensor, teacher_NCHW: Tensor) -> Tensor:
@@ -57,47 +48,14 @@ def masked_map(masks_NMP: Tensor, teacher_NCHW: Tensor) -> Tensor:
     return replaced
 
 
-class Maskd(Method):
+class Maskd(TokenMethod):
     """`maskd`: one term, `maskd`; while tokens are trained, `maskd/diversity`."""
 
     name = "maskd"
     options: MaskdTerm
 
-    def __init__(self, options: MaskdTerm, pairs: list[LevelPair], *, num_classes: int) -> None:
-        super().__init__(options, pairs, num_classes=num_classes)
-        for pair in pairs:
-            if not pair.teacher.onward:
-                raise CoreError(
-                    "method.no_way_on",
-                    f"maskd trains its tokens through the rest of the teacher, which cannot go on from "
-                    f"{pair.teacher_name!r}",
-                    hint="take a pyramid level or class scores; acam, pkd, cwd and mgd work at any level",
-                    field="at",
-                    value=pair.teacher_name,
-                )
-        names = [pair.teacher_name for pair in pairs]
-        if len(set(names)) != len(names):
-            raise CoreError(
-                "method.level_twice",
-                "maskd trains one set of tokens a teacher level, and a level is named twice",
-                hint="use two maskd entries",
-                field="teacher_at",
-                value=", ".join(names),
-            )
-        self.align = nn.ModuleList(Align(pair) for pair in pairs)
-        self.tokens = nn.ParameterList(
-            nn.Parameter(
-                TOKEN_STD * torch.randn(options.tokens_at(pair.name), pair.teacher.channels),
-                requires_grad=False,
-            )
-            for pair in pairs
-        )
-
-    @property
-    def pre_stage(self) -> PreStage:
-        options = self.options
-        iterations = TOKEN_ITERATIONS if options.token_iterations is None else options.token_iterations
-        return PreStage(list(self.tokens), iterations, lr=options.token_lr, weight_decay=TOKEN_DECAY)
+    def shape(self, pair: LevelPair) -> tuple[int, ...]:
+        return (self.options.tokens_at(pair.name),)
 
     def prepare(self, teacher: ModelOutput) -> Prepared:
         replaced, dice = {}, []

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from acamkd_core.methods.acam import Acam
 from acamkd_core.methods.base import LevelPair, Method
+from acamkd_core.methods.cankd import Cankd
 from acamkd_core.methods.cwd import Cwd
+from acamkd_core.methods.diffkd import Diffkd
 from acamkd_core.methods.feature_mse import FeatureMSE, FeatureMSEMatched
 from acamkd_core.methods.fgd import Fgd
+from acamkd_core.methods.freekd import Freekd
 from acamkd_core.methods.logit import Logit
 from acamkd_core.methods.maskd import Maskd
 from acamkd_core.methods.mgd import Mgd
@@ -28,7 +31,7 @@ def register(method: type[Method]) -> type[Method]:
     return method
 
 
-for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched, Cwd, Pkd, Mgd, Maskd, Fgd):
+for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched, Cwd, Pkd, Mgd, Maskd, Fgd, Cankd, Freekd, Diffkd):
     register(_method)
 
 

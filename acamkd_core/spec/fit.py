@@ -10,6 +10,7 @@ from acamkd_core.spec.methods import MethodTerm
 
 NEEDS_BOXES = frozenset({"fgd"})
 HAVE_BOXES = frozenset({"detection"})
+THROUGH_TEACHER = frozenset({"maskd", "freekd"})
 
 MAX_RESIZE = 4.0
 """Largest factor between the two maps of a pair; beyond it they are two different levels."""
@@ -47,16 +48,16 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
 def no_way_on(term: MethodTerm, family: str) -> ErrorInfo | None:
     """The first level from which a teacher of this family cannot go on though the method needs it; None when all fit.
 
-    MasKD trains its tokens through the rest of the teacher; `ENTRY_LEVELS` says why some families cannot go on.
+    MasKD and FreeKD train tokens through the rest of the teacher; `ENTRY_LEVELS` says why some families cannot go on.
     """
     entries = ENTRY_LEVELS.get(family)
-    if term.method != "maskd" or entries is None:
+    if term.method not in THROUGH_TEACHER or entries is None:
         return None
     for name in term.teacher_at or term.at:
         if name not in entries:
             return ErrorInfo(
                 code="method.no_way_on",
-                message=f"maskd trains its tokens through the rest of the teacher, which cannot go on from {name!r}",
+                message=f"{term.method} trains its tokens through the rest of the teacher, which cannot go on from {name!r}",
                 hint=f"take {', '.join(entries) or 'another family of teachers'}; acam, pkd, cwd and mgd work at any level",
                 field="teacher_at" if term.teacher_at else "at",
                 value=name,

@@ -246,8 +246,91 @@ class FgdTerm(TermSpec):
     global_weight: float = Field(default=5e-6, ge=0, description="Lambda, global context blocks. Two-stage 5e-7.")
 
 
+class CankdTerm(TermSpec):
+    """CanKD (Sun and Ohyama, WACV 2026, arXiv 2511.21503): the student asks the teacher's positions, then normalised MSE."""
+
+    method: Literal["cankd"] = Field(
+        description="MSE of instance-normalised maps behind a cross-network non-local block."
+    )
+    at: tuple[str, ...] = Field(
+        default=("c5",),
+        min_length=1,
+        description="Levels compared, by name; the paper's are the backbone's last for segmentation, the pyramid for "
+        "detection.",
+    )
+    weight: float = Field(
+        default=5.0, ge=0, description="Factor on half the MSE; the authors take 5, and 10 for one pair."
+    )
+
+
+class FreekdTerm(TermSpec):
+    """FreeKD (Zhang et al., CVPR 2024, arXiv 2311.12079): wavelet bands under masks of prompts, trained on the teacher."""
+
+    method: Literal["freekd"] = Field(
+        description="L1 of wavelet bands under masks that were learnt on the frozen teacher."
+    )
+    scales: int = Field(
+        default=3,
+        ge=1,
+        le=6,
+        description="Scales of the Haar transform: three bands each, and a coarse one. The paper's 3.",
+    )
+    tokens: int = Field(default=2, ge=1, le=64, description="Prompts T a band. The paper's 2.")
+    token_iterations: int | None = Field(
+        default=None,
+        ge=0,
+        description="Steps of the stage before distillation that trains the prompts; automatic: a quarter of the run. "
+        "0 leaves them random.",
+    )
+    token_lr: float = Field(default=0.1, gt=0, description="Peak learning rate of that stage (poly decay).")
+    diversity_weight: float = Field(
+        default=1.0, ge=0, description="Lambda, on the masks' Jaccard coefficients while prompts are trained."
+    )
+
+    def automatic(self, *, classes: int, iterations: int) -> dict[str, int]:
+        return {"token_iterations": max(1, iterations // 4)} if self.token_iterations is None else {}
+
+
+class DiffkdTerm(TermSpec):
+    """DiffKD (Huang et al., NeurIPS 2023, arXiv 2305.15712): the student denoised by a diffusion model of the teacher."""
+
+    method: Literal["diffkd"] = Field(
+        description="MSE of the teacher and the student denoised by a small diffusion model."
+    )
+    weight: float = Field(
+        default=1.0, ge=0, description="Factor on the MSE; not on what the method's networks learn from."
+    )
+    diffusion_weight: float = Field(default=1.0, ge=0, description="Factor on the diffusion model's own loss.")
+    autoencoder_weight: float = Field(default=1.0, ge=0, description="Factor on the autoencoder's own loss.")
+    latent: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Channels behind the teacher's autoencoder; automatic: half of the teacher's, and no autoencoder on "
+        "logits.",
+    )
+    steps: int = Field(default=5, ge=1, le=100, description="Denoising steps. The paper's 5.")
+
+    def latent_at(self, level: str, channels: int) -> int | None:
+        """Latent channels at a level of so many; None where there is no autoencoder."""
+        if self.latent is None and level == "logits":
+            return None
+        return self.latent or max(1, channels // 2)
+
+
 MethodTerm = Annotated[
-    AcamTerm | LogitTerm | FeatureMSETerm | FeatureMSEMatchedTerm | CwdTerm | PkdTerm | MgdTerm | MaskdTerm | FgdTerm,
+    AcamTerm
+    | LogitTerm
+    | FeatureMSETerm
+    | FeatureMSEMatchedTerm
+    | CwdTerm
+    | PkdTerm
+    | MgdTerm
+    | MaskdTerm
+    | FgdTerm
+    | CankdTerm
+    | FreekdTerm
+    | DiffkdTerm,
     Field(discriminator="method"),
 ]
 

@@ -10,6 +10,10 @@ const METHODS: Record<string, string> = {
   pkd: '#56B4E9',
   maskd: '#7A5195',
   fgd: '#A6761D',
+  cankd: '#882255',
+  crosskd: '#AA4499',
+  freekd: '#117733',
+  diffkd: '#332288',
 };
 export const ALONE = '#8A8F98';
 

@@ -12,7 +12,7 @@ from acamkd_core.engine import checkpoint as ckpt
 from acamkd_core.engine.parts import Parts
 from acamkd_core.engine.step import NonFiniteLoss
 from acamkd_core.spec.events import CheckpointEvent, LogEvent, MetricsEvent, RewoundEvent, StageEvent
-from acamkd_core.spec.methods import MaskdTerm, MgdTerm
+from acamkd_core.spec.methods import CankdTerm, DiffkdTerm, FreekdTerm, MaskdTerm, MethodTerm, MgdTerm
 from tests.acamkd_core.engine.test_trainer import go, series, spec
 from tests.acamkd_core.engine.toy import toy_batches, toy_parts
 
@@ -111,8 +111,20 @@ def test_resume_within_the_stage_is_bit_exact(tmp_path: Path, stop_at: int) -> N
         assert torch.equal(tensor, second.last_student[name]), name
 
 
-@pytest.mark.parametrize("extra", [MgdTerm(method="mgd", at=("body",), weight=0.1), None])
-def test_resume_after_the_stage_and_with_random_masks_is_bit_exact(tmp_path: Path, extra: MgdTerm | None) -> None:
+@pytest.mark.parametrize(
+    "extra",
+    [
+        None,
+        MgdTerm(method="mgd", at=("body",), weight=0.1),
+        CankdTerm(method="cankd", at=("body",)),
+        DiffkdTerm(method="diffkd", at=("body",)),
+        FreekdTerm(method="freekd", at=("body",), token_iterations=5),
+    ],
+    ids=lambda extra: extra.method if extra is not None else "maskd",
+)
+def test_resume_after_the_stage_with_random_masks_and_own_batch_norms_is_bit_exact(
+    tmp_path: Path, extra: MethodTerm | None
+) -> None:
     def fresh() -> Parts:
         return parts() if extra is None else toy_parts(extra=extra)
 
@@ -123,6 +135,18 @@ def test_resume_after_the_stage_and_with_random_masks_is_bit_exact(tmp_path: Pat
     assert series(early) | series(late) == series(all_events)
     for name, tensor in whole.last_student.items():
         assert torch.equal(tensor, second.last_student[name]), name
+    states = [ckpt.load(tmp_path / folder / path, "d").methods for folder, path in last_of(all_events, late)]
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
+
+
+def last_of(whole: list[Any], late: list[Any]) -> list[tuple[str, str]]:
+    """Folder and path of the last checkpoint of both runs."""
+    return [
+        (folder, [e for e in events if isinstance(e, CheckpointEvent)][-1].path)
+        for folder, events in (("whole", whole), ("b", late))
+    ]
 
 
 def test_a_stage_of_no_steps_leaves_nothing_to_do(tmp_path: Path) -> None:

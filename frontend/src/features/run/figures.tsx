@@ -41,7 +41,7 @@ export function Figures() {
             : !metrics
               ? ''
               : last('kd/mse_ratio') === null
-                ? 'without the diversity term'
+                ? 'without the terms that only the method learns from'
                 : `KD/MSE ${fixed(last('kd/mse_ratio'), 2)}`}
         </small>
       </Figure>

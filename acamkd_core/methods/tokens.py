@@ -1,0 +1,71 @@
+"""What MasKD and FreeKD share: tokens that are learnt on the frozen teacher first, and then say where to look.
+
+A token is a vector of C numbers; the sigmoid of its inner product with a teacher's vector at a position is a mask there.
+The stage before distillation replaces a teacher's map by what its masks leave of it, and trains the tokens by the task's
+loss of what the teacher makes of that: so the teacher has to be able to go on from each level.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from acamkd_core.methods.align import Align
+from acamkd_core.methods.base import LevelPair, Method, PreStage
+from acamkd_core.spec.errors import CoreError
+
+TOKEN_STD = 0.01
+TOKEN_DECAY = 1e-3
+TOKEN_ITERATIONS = 10_000
+
+
+def token_masks(tokens_MC: Tensor, teacher_NCP: Tensor) -> Tensor:
+    """sigmoid(E F_T), shape N M P."""
+    return torch.sigmoid(torch.einsum("mc,ncp->nmp", tokens_MC, teacher_NCP))
+
+
+class TokenMethod(Method):
+    """Base of methods whose masks are tokens. `align` and `tokens` have one entry a level; tokens are ... x C.
+
+    Raises:
+        CoreError: `method.no_way_on` where the teacher cannot go on from a level, `method.level_twice`.
+    """
+
+    def __init__(self, options: Any, pairs: list[LevelPair], *, num_classes: int) -> None:
+        super().__init__(options, pairs, num_classes=num_classes)
+        for pair in pairs:
+            if not pair.teacher.onward:
+                raise CoreError(
+                    "method.no_way_on",
+                    f"{self.name} trains its tokens through the rest of the teacher, which cannot go on from "
+                    f"{pair.teacher_name!r}",
+                    hint="take a pyramid level or class scores; acam, pkd, cwd and mgd work at any level",
+                    field="at",
+                    value=pair.teacher_name,
+                )
+        names = [pair.teacher_name for pair in pairs]
+        if len(set(names)) != len(names):
+            raise CoreError(
+                "method.level_twice",
+                f"{self.name} trains one set of tokens a teacher level, and a level is named twice",
+                hint=f"use two {self.name} entries",
+                field="teacher_at",
+                value=", ".join(names),
+            )
+        self.align = nn.ModuleList(Align(pair) for pair in pairs)
+        self.tokens = nn.ParameterList(
+            nn.Parameter(TOKEN_STD * torch.randn(*self.shape(pair), pair.teacher.channels), requires_grad=False)
+            for pair in pairs
+        )
+
+    def shape(self, pair: LevelPair) -> tuple[int, ...]:
+        """How many tokens a level has, in as many dimensions as the method wants."""
+        raise NotImplementedError
+
+    @property
+    def pre_stage(self) -> PreStage:
+        options = self.options
+        iterations = TOKEN_ITERATIONS if options.token_iterations is None else options.token_iterations
+        return PreStage(list(self.tokens), iterations, lr=options.token_lr, weight_decay=TOKEN_DECAY)
