@@ -22,7 +22,7 @@ from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import inherit, load_weights
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.fit import far_levels, misfit_of
+from acamkd_core.spec.fit import far_levels, misfit_of, other_head
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec
@@ -188,6 +188,11 @@ def _methods(
     for number, term in enumerate(spec.distill):
         assert teacher is not None
         if (misfit := misfit_of(term, spec.task)) is not None:
+            raise CoreError.of(misfit.within(f"distill.{number}"))
+        assert spec.teacher is not None
+        assert spec.teacher.arch is not None
+        assert spec.student.arch is not None
+        if (misfit := other_head(term, spec.student.arch, spec.teacher.arch)) is not None:
             raise CoreError.of(misfit.within(f"distill.{number}"))
         pairs = pair_levels(term, student, teacher, f"distill.{number}")
         if isinstance(term, FeatureMSEMatchedTerm) and term.ratio is None:

@@ -26,15 +26,12 @@ def full_precision(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def match_size(student_NCHW: Tensor, size: tuple[int, int], *, level: str) -> Tensor:
-    """The student's map at the teacher's size, bilinear (corners not aligned); the same tensor when sizes agree.
+def refuse_far(have: tuple[int, int], size: tuple[int, int], *, level: str) -> None:
+    """Refuses two maps whose sizes are too far apart to be compared.
 
     Raises:
         CoreError: `method.size_mismatch` when a side differs by more than a factor of 4: that is two different levels.
     """
-    have = (student_NCHW.shape[-2], student_NCHW.shape[-1])
-    if have == size:
-        return student_NCHW
     factor = max(max(a, b) / min(a, b) for a, b in zip(have, size, strict=True))
     if factor > MAX_RESIZE:
         raise CoreError(
@@ -44,6 +41,18 @@ def match_size(student_NCHW: Tensor, size: tuple[int, int], *, level: str) -> Te
             field="at",
             value=level,
         )
+
+
+def match_size(student_NCHW: Tensor, size: tuple[int, int], *, level: str) -> Tensor:
+    """The student's map at the teacher's size, bilinear (corners not aligned); the same tensor when sizes agree.
+
+    Raises:
+        CoreError: see `refuse_far`.
+    """
+    have = (student_NCHW.shape[-2], student_NCHW.shape[-1])
+    if have == size:
+        return student_NCHW
+    refuse_far(have, size, level=level)
     return F.interpolate(student_NCHW, size=size, mode="bilinear", align_corners=False)
 
 

@@ -102,7 +102,7 @@ class Prepared:
 class Method(nn.Module):
     """One entry of `distill`. Built as `Method(options, pairs, num_classes=...)`; parameters train with the student.
 
-    Subclasses set `name`, and never run a network. Learnable parts never reach an export; they are in checkpoints.
+    Subclasses set `name`, and never run a network; of its parts a head only, which the context gives. Learnable parts never reach an export; they are in checkpoints.
     A method that has to learn something from the teacher first overrides `pre_stage` and `prepare`.
     """
 

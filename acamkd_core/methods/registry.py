@@ -5,6 +5,7 @@ from __future__ import annotations
 from acamkd_core.methods.acam import Acam
 from acamkd_core.methods.base import LevelPair, Method
 from acamkd_core.methods.cankd import Cankd
+from acamkd_core.methods.crosskd import Crosskd
 from acamkd_core.methods.cwd import Cwd
 from acamkd_core.methods.diffkd import Diffkd
 from acamkd_core.methods.feature_mse import FeatureMSE, FeatureMSEMatched
@@ -31,7 +32,7 @@ def register(method: type[Method]) -> type[Method]:
     return method
 
 
-for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched, Cwd, Pkd, Mgd, Maskd, Fgd, Cankd, Freekd, Diffkd):
+for _method in (Acam, Logit, FeatureMSE, FeatureMSEMatched, Cwd, Pkd, Mgd, Maskd, Fgd, Cankd, Crosskd, Freekd, Diffkd):
     register(_method)
 
 

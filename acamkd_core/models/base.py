@@ -134,6 +134,47 @@ class TaskModel(nn.Module):
         return self
 
 
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """float16 and bfloat16 become float32; float32 and float64 stay."""
+    return tensor.float() if tensor.element_size() < 4 else tensor
+
+
+class DenseHead(nn.Module):
+    """A detection head that can be left and entered between its convolutions, as CrossKD does.
+
+    Two towers of `depth` stages, one for classes and one for boxes, the same for all levels of a pyramid. A stage is a
+    convolution (with its norm, if any) and a ReLU; behind the last come the predictors.
+    """
+
+    depth: int
+
+    def towers(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        """The stages of both towers, each without its ReLU."""
+        raise NotImplementedError
+
+    def finish(self, levels: Sequence[str], classes: list[Tensor], boxes: list[Tensor]) -> Any:
+        """The head's own raw output from what its towers end in, ReLU included, for these levels of the pyramid."""
+        raise NotImplementedError
+
+    def predictions(self, raw: Any, levels: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """(class logits NAK, boxes NA4 in pixels of the input, not cut to it) of these levels, fp32."""
+        raise NotImplementedError
+
+    def assign(
+        self, raw: Any, levels: Sequence[str], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int] | None]
+    ) -> tuple[Tensor, float]:
+        """(1 for every prediction of `predictions` that counts in this family's loss and 0 for the others, NA; what the
+        loss is divided by, at least 1).
+
+        Args:
+            raw: the head's output, of the whole batch.
+            levels: names of the levels.
+            boxes: the objects of each image, N4.
+            sizes: of each image inside the input, whose rest is padding; None: all of it.
+        """
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which of a detector's candidates count as detections.

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from acamkd_core.models.anchors import Sizes, clip_each
 from acamkd_core.models.backbones import build_backbone
-from acamkd_core.models.base import Detector, ModelOutput, Normalise, Selection
-from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, map_sizes, pyramid_levels
+from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, Selection, at_least_fp32
+from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, map_sizes, pyramid_levels, real_cells
 from acamkd_core.spec.archs import FCOSArch
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
@@ -48,11 +48,12 @@ def _tower(channels: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class PointHead(nn.Module):
+class PointHead(DenseHead):
     """Two towers of 3x3 convolutions with group norm; centre-ness shares the boxes' tower. The same for all levels."""
 
     def __init__(self, channels: int, depth: int, classes: int) -> None:
         super().__init__()
+        self.depth = depth
         self.class_tower, self.box_tower = _tower(channels, depth), _tower(channels, depth)
         self.cls_logits = nn.Conv2d(channels, classes, 3, padding=1)
         self.bbox_reg = nn.Conv2d(channels, 4, 3, padding=1)
@@ -66,15 +67,49 @@ class PointHead(nn.Module):
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - PRIOR) / PRIOR))
 
     def forward(self, levels: dict[str, Tensor]) -> PointMaps:
-        present = tuple(index for index, name in enumerate(LEVELS) if name in levels)
-        classes, sides, centres = [], [], []
-        for index in present:
-            level = levels[LEVELS[index]]
-            classes.append(self.cls_logits(self.class_tower(level)))
-            boxes = self.box_tower(level)
-            sides.append(F.relu(self.bbox_reg(boxes)))
-            centres.append(self.bbox_ctrness(boxes))
-        return PointMaps(present, classes, sides, centres)
+        present = [name for name in LEVELS if name in levels]
+        return self.finish(
+            present,
+            [self.class_tower(levels[name]) for name in present],
+            [self.box_tower(levels[name]) for name in present],
+        )
+
+    def towers(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        classes, boxes = (
+            [tower[start : start + 2] for start in range(0, len(tower), 3)]
+            for tower in (self.class_tower, self.box_tower)
+        )
+        return list(classes), list(boxes)
+
+    def finish(self, levels: Sequence[str], classes: list[Tensor], boxes: list[Tensor]) -> PointMaps:
+        return PointMaps(
+            tuple(LEVELS.index(name) for name in levels),
+            [self.cls_logits(one) for one in classes],
+            [F.relu(self.bbox_reg(one)) for one in boxes],
+            [self.bbox_ctrness(one) for one in boxes],
+        )
+
+    def predictions(self, raw: PointMaps, levels: Sequence[str]) -> tuple[Tensor, Tensor]:
+        chosen = _only(raw, levels)
+        sides_NA4 = _flat(chosen.sides)
+        points, strides = (one.to(sides_NA4) for one in _points_of(chosen))
+        return _flat(chosen.classes), _boxes(sides_NA4, points, strides)
+
+    def assign(
+        self, raw: PointMaps, levels: Sequence[str], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int] | None]
+    ) -> tuple[Tensor, float]:
+        """All positions inside the image count; the divisor is the sum of the positive positions' centre-ness."""
+        chosen = _only(raw, levels)
+        points_A2, strides_A = _points_of(chosen)
+        weights_NA, mass = torch.ones(len(boxes), len(points_A2), device=points_A2.device), 0.0
+        for weights_A, own, size in zip(weights_NA, boxes, sizes, strict=True):
+            boxes_G4 = own.to(points_A2)
+            match_A = match_points(boxes_G4, points_A2, strides_A)
+            positive = match_A >= 0
+            mass += float(_centreness(boxes_G4[match_A[positive]], points_A2[positive]).sum())
+            if size is not None:
+                weights_A *= real_cells(chosen.levels, map_sizes(chosen.classes), size, weights_A.device)
+        return weights_NA, max(1.0, mass)
 
 
 class FCOS(Detector):
@@ -110,7 +145,7 @@ class FCOS(Detector):
     ) -> dict[str, Tensor]:
         raw: PointMaps = out.raw
         logits_NAK, sides_NA4, centres_NA1 = _flat(raw.classes), _flat(raw.sides), _flat(raw.centres)
-        points_A2, strides_A = _points(raw.levels, map_sizes(raw.classes), logits_NAK.device)
+        points_A2, strides_A = _points_of(raw)
         with torch.autocast(device_type=logits_NAK.device.type, enabled=False):
             zero = logits_NAK.sum() * 0 + sides_NA4.sum() * 0 + centres_NA1.sum() * 0
             sums, positives = {"class": zero, "box": zero, "centre": zero}, 0
@@ -177,6 +212,17 @@ def _points(levels: Sequence[int], sizes: Sequence[tuple[int, int]], device: tor
     return torch.cat(points), torch.cat(strides)
 
 
+def _points_of(raw: PointMaps) -> tuple[Tensor, Tensor]:
+    return _points(raw.levels, map_sizes(raw.classes), raw.classes[0].device)
+
+
+def _only(raw: PointMaps, levels: Sequence[str]) -> PointMaps:
+    """The maps of these levels."""
+    rows = [raw.levels.index(LEVELS.index(name)) for name in levels]
+    classes, sides, centres = ([maps[row] for row in rows] for maps in (raw.classes, raw.sides, raw.centres))
+    return PointMaps(tuple(raw.levels[row] for row in rows), classes, sides, centres)
+
+
 def _boxes(sides: Tensor, points_A2: Tensor, strides_A: Tensor) -> Tensor:
     """Boxes (... A 4) from sides in strides."""
     pixels = sides * strides_A[:, None]
@@ -190,5 +236,5 @@ def _centreness(boxes_P4: Tensor, points_P2: Tensor) -> Tensor:
 
 
 def _flat(maps: Sequence[Tensor]) -> Tensor:
-    """NXHW of every level as one N x A x X, fp32."""
-    return torch.cat([one.float().flatten(2).transpose(1, 2) for one in maps], dim=1)
+    """NXHW of every level as one N x A x X, fp32 or more."""
+    return torch.cat([at_least_fp32(one).flatten(2).transpose(1, 2) for one in maps], dim=1)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from acamkd_core.models.anchors import Sizes, base_anchors, clip_each, decode, encode, grid_anchors
 from acamkd_core.models.backbones import build_backbone
-from acamkd_core.models.base import Detector, ModelOutput, Normalise
+from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, at_least_fp32
 from acamkd_core.models.matching import match_anchors
 from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, map_sizes, pyramid_levels, real_cells
 from acamkd_core.spec.archs import RetinaNetArch
@@ -65,17 +65,22 @@ class Tower(nn.Module):
             assert module.bias is not None
             nn.init.constant_(module.bias, bias if number == depth else 0.0)
 
+    def stages(self) -> list[nn.Module]:
+        """The convolutions before the last, without their ReLU."""
+        return [stage.get_submodule("0") for stage in self.conv]
+
     def forward(self, level: Tensor) -> Tensor:
         out: Tensor = self.get_submodule(self.last)(self.conv(level))
         return out
 
 
-class RetinaHead(nn.Module):
-    """Class logits and offsets of every level."""
+class RetinaHead(DenseHead):
+    """Class logits and offsets of every level. `bases`: the anchors of p3 to p7 around the origin."""
 
-    def __init__(self, channels: int, depth: int, anchors: int, classes: int) -> None:
+    def __init__(self, channels: int, depth: int, bases: Sequence[Tensor], classes: int) -> None:
         super().__init__()
-        prior = -math.log((1 - PRIOR) / PRIOR)
+        prior, anchors = -math.log((1 - PRIOR) / PRIOR), len(bases[0])
+        self.depth, self.classes, self.bases = depth, classes, list(bases)
         self.classification_head = Tower(channels, depth, "cls_logits", anchors * classes, prior)
         self.regression_head = Tower(channels, depth, "bbox_reg", anchors * 4, 0.0)
 
@@ -87,6 +92,51 @@ class RetinaHead(nn.Module):
             [self.regression_head(level) for level in maps],
         )
 
+    def anchors(self, levels: Sequence[int], sizes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+        """Anchors of these levels (positions in p3 to p7) with maps of these sizes (height, width), A4."""
+        return torch.cat(
+            [
+                grid_anchors(self.bases[level].to(device), STRIDES[level], size)
+                for level, size in zip(levels, sizes, strict=True)
+            ]
+        )
+
+    def towers(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        return self.classification_head.stages(), self.regression_head.stages()
+
+    def finish(self, levels: Sequence[str], classes: list[Tensor], boxes: list[Tensor]) -> AnchorMaps:
+        return AnchorMaps(
+            tuple(LEVELS.index(name) for name in levels),
+            [self.classification_head.get_submodule("cls_logits")(one) for one in classes],
+            [self.regression_head.get_submodule("bbox_reg")(one) for one in boxes],
+        )
+
+    def predictions(self, raw: AnchorMaps, levels: Sequence[str]) -> tuple[Tensor, Tensor]:
+        chosen = _only(raw, levels)
+        offsets_NA4 = _flat(chosen.offsets, 4)
+        return _flat(chosen.classes, self.classes), decode(offsets_NA4, self._anchors_of(chosen).to(offsets_NA4))
+
+    def assign(
+        self, raw: AnchorMaps, levels: Sequence[str], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int] | None]
+    ) -> tuple[Tensor, float]:
+        """Anchors between background and object, or in the padding, do not count; the divisor is the batch's positives."""
+        chosen = _only(raw, levels)
+        anchors_A4, each = self._anchors_of(chosen), len(self.bases[0])
+        weights_NA, positives = torch.ones(len(boxes), len(anchors_A4), device=anchors_A4.device), 0.0
+        for weights_A, own, size in zip(weights_NA, boxes, sizes, strict=True):
+            real_A = torch.ones_like(weights_A, dtype=torch.bool)
+            if size is not None:
+                cells = real_cells(chosen.levels, map_sizes(chosen.classes), size, real_A.device)
+                real_A = cells.repeat_interleave(each)
+            match_A = torch.full(real_A.shape, -2, device=real_A.device)
+            match_A[real_A] = match_anchors(own.to(anchors_A4), anchors_A4[real_A], FOREGROUND, BACKGROUND)
+            weights_A *= match_A != -2
+            positives += float((match_A >= 0).sum())
+        return weights_NA, max(1.0, positives)
+
+    def _anchors_of(self, raw: AnchorMaps) -> Tensor:
+        return self.anchors(raw.levels, map_sizes(raw.classes), raw.classes[0].device)
+
 
 class RetinaNet(Detector):
     """Images NCHW in [0, 1] to `AnchorMaps`."""
@@ -97,10 +147,7 @@ class RetinaNet(Detector):
         self.normalise = Normalise(preprocess)
         self.backbone = build_backbone(arch.backbone, width=arch.width)
         self.neck = build_pyramid(arch, self.backbone)
-        self.box_head = RetinaHead(arch.fpn_channels, arch.head_depth, OCTAVES * len(RATIOS), num_classes)
-        self.levels = pyramid_levels(self.backbone, arch.fpn_channels)
-        self.grid = [(stride, OCTAVES * len(RATIOS)) for stride in STRIDES]
-        self._bases = [
+        bases = [
             base_anchors(
                 [arch.anchor_scale * stride * 2 ** (octave / OCTAVES) for octave in range(OCTAVES)],
                 RATIOS,
@@ -108,6 +155,9 @@ class RetinaNet(Detector):
             )
             for stride in STRIDES
         ]
+        self.box_head = RetinaHead(arch.fpn_channels, arch.head_depth, bases, num_classes)
+        self.levels = pyramid_levels(self.backbone, arch.fpn_channels)
+        self.grid = [(stride, len(bases[0])) for stride in STRIDES]
 
     def forward(self, images: Tensor) -> ModelOutput:
         features = self.backbone(self.normalise(images))
@@ -119,12 +169,7 @@ class RetinaNet(Detector):
 
     def anchors(self, levels: Sequence[int], sizes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
         """Anchors of these levels (positions in p3 to p7) with maps of these sizes (height, width), A4."""
-        return torch.cat(
-            [
-                grid_anchors(self._bases[level].to(device), STRIDES[level], size)
-                for level, size in zip(levels, sizes, strict=True)
-            ]
-        )
+        return self.box_head.anchors(levels, sizes, device)
 
     def loss(
         self,
@@ -176,8 +221,16 @@ class RetinaNet(Detector):
         return {"head": self.box_head, "neck": self.neck}.get(name)
 
 
+def _only(raw: AnchorMaps, levels: Sequence[str]) -> AnchorMaps:
+    """The maps of these levels."""
+    rows = [raw.levels.index(LEVELS.index(name)) for name in levels]
+    return AnchorMaps(
+        tuple(raw.levels[row] for row in rows), [raw.classes[row] for row in rows], [raw.offsets[row] for row in rows]
+    )
+
+
 def _flat(maps: Sequence[Tensor], width: int) -> Tensor:
-    """N(BX)HW of every level as one N x A x X, fp32: position-major, then anchors, as `grid_anchors` counts."""
+    """N(BX)HW of every level as one N x A x X, fp32 or more: position-major, then anchors, as `grid_anchors` counts."""
     return torch.cat(
-        [one.float().unflatten(1, (-1, width)).permute(0, 3, 4, 1, 2).flatten(1, 3) for one in maps], dim=1
+        [at_least_fp32(one).unflatten(1, (-1, width)).permute(0, 3, 4, 1, 2).flatten(1, 3) for one in maps], dim=1
     )  # fmt: skip

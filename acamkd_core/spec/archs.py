@@ -175,6 +175,9 @@ NECK_LEVELS: dict[str, tuple[str, ...]] = {
 }
 """Where a detector is distilled when `at` does not say: its feature pyramid, or the maps that its heads look at."""
 
+CROSSED_LEVELS: dict[str, tuple[str, ...]] = {name: NECK_LEVELS[name] for name in ("retinanet", "fcos")}
+"""Levels that a head looks at which can be left and entered between its convolutions, by family: CrossKD needs such heads."""
+
 ENTRY_LEVELS: dict[str, tuple[str, ...]] = {
     **NECK_LEVELS,
     "ssdlite": (),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from acamkd_core.spec.archs import ENTRY_LEVELS
+from acamkd_core.spec.archs import CROSSED_LEVELS, ENTRY_LEVELS, Arch
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
 
@@ -26,6 +26,14 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
             field="method",
             value=term.method,
         )
+    if term.method == "crosskd" and task not in HAVE_BOXES:
+        return ErrorInfo(
+            code="method.other_head",
+            message=f"crosskd crosses the heads of detectors, and {task.replace('_', ' ')} has none",
+            hint="cankd, pkd, mgd and cwd compare features of any task",
+            field="method",
+            value=term.method,
+        )
     if term.method == "logit" and task in HAVE_BOXES:
         return ErrorInfo(
             code="method.no_class_map",
@@ -42,6 +50,40 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
             field="at",
             value=", ".join(term.at),
         )
+    return None
+
+
+def other_head(term: MethodTerm, student: Arch, teacher: Arch) -> ErrorInfo | None:
+    """Why the student's head features cannot go through the teacher's head, for CrossKD; None when they can."""
+    if term.method != "crosskd":
+        return None
+    families = " and ".join(CROSSED_LEVELS)
+
+    def refused(message: str, hint: str, field: str, value: str | int) -> ErrorInfo:
+        return ErrorInfo(code="method.other_head", message=message, hint=hint, field=field, value=value)
+
+    if teacher.family not in CROSSED_LEVELS:
+        message = (
+            f"crosskd enters the teacher's head between its convolutions, and {teacher.family}'s has no such place"
+        )
+        hint = f"{families} teachers with a student of the same family; cankd, pkd, mgd and cwd compare features"
+        return refused(message, hint, "method", term.method)
+    if student.family != teacher.family:
+        message = (
+            f"crosskd needs two heads of one kind: the student is a {student.family}, the teacher a {teacher.family}"
+        )
+        hint = f"a student of family {teacher.family}, or cankd and pkd, which compare pyramids of different families"
+        return refused(message, hint, "method", term.method)
+    levels = CROSSED_LEVELS[teacher.family]
+    for field, names in (("at", term.at), ("teacher_at", term.teacher_at or ())):
+        for name in names:
+            if name not in levels:
+                hint = f"take {', '.join(levels)}; cankd, pkd, mgd and cwd compare features of any level"
+                return refused(f"no head looks at {name!r}, so there is nothing to cross", hint, field, name)
+    depth = min(getattr(student, "head_depth", 0), getattr(teacher, "head_depth", 0))
+    if term.stage is not None and term.stage > depth:
+        message = f"crosskd leaves the student's head behind stage {term.stage}, and the shallower head has {depth}"
+        return refused(message, f"a stage from 0 to {depth}", "stage", term.stage)
     return None
 
 

@@ -263,6 +263,31 @@ class CankdTerm(TermSpec):
     )
 
 
+class CrosskdTerm(TermSpec):
+    """CrossKD (Wang et al., CVPR 2024, arXiv 2306.11369): the student's half-done head goes through the rest of the teacher's."""
+
+    method: Literal["crosskd"] = Field(
+        description="Predictions of the teacher's head from the student's head features."
+    )
+    at: tuple[str, ...] = Field(
+        default=("p3", "p4", "p5", "p6", "p7"),
+        min_length=1,
+        description="Pyramid levels whose predictions are compared.",
+    )
+    stage: int | None = Field(
+        default=None,
+        ge=0,
+        le=8,
+        description="Convolutions of each tower that the student does itself before the teacher's head takes over; "
+        "automatic: 3, or all of a shallower head. The authors take 3 of 4, and 2 for FCOS.",
+    )
+    class_weight: float = Field(
+        default=1.0, ge=0, description="Factor on the class scores' quality focal loss. The authors' FCOS: 0.4."
+    )
+    box_weight: float = Field(default=1.0, ge=0, description="Factor on the boxes' GIoU loss. The authors' FCOS: 0.75.")
+    beta: float = Field(default=1.0, ge=1, description="Exponent of the quality focal loss's weight.")
+
+
 class FreekdTerm(TermSpec):
     """FreeKD (Zhang et al., CVPR 2024, arXiv 2311.12079): wavelet bands under masks of prompts, trained on the teacher."""
 
@@ -329,6 +354,7 @@ MethodTerm = Annotated[
     | MaskdTerm
     | FgdTerm
     | CankdTerm
+    | CrosskdTerm
     | FreekdTerm
     | DiffkdTerm,
     Field(discriminator="method"),

@@ -16,7 +16,7 @@ from acamkd_core.spec.archs import FAMILY_TASKS, Arch
 from acamkd_core.spec.catalog import levels_of
 from acamkd_core.spec.datasets import RegisteredDataset, Splits, folder_dataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
-from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on
+from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on, other_head
 from acamkd_core.spec.job import InspectSpec, JobSpec
 from acamkd_core.spec.models import ModelSpec
 from server.auth.service import CallerScope
@@ -225,6 +225,8 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
     if teacher_arch is not None and (closed := no_way_on(term, teacher_arch.family)) is not None:
         checked.problems.append(closed.within(path))
     if student_arch is not None and teacher_arch is not None:
+        if (foreign := other_head(term, student_arch, teacher_arch)) is not None:
+            checked.problems.append(foreign.within(path))
         # The number of classes is no matter here: only strides are compared.
         strides = [{one.name: one.stride for one in levels_of(arch, 2)} for arch in (student_arch, teacher_arch)]
         if (far := far_levels(term, *strides)) is not None:

@@ -12,7 +12,7 @@ from acamkd_core.engine.step import teach
 from acamkd_core.methods.base import LevelPair, Method, StepContext
 from acamkd_core.methods.registry import build_method
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.fit import misfit_of
+from acamkd_core.spec.fit import misfit_of, other_head
 from acamkd_core.spec.methods import MethodTerm
 from tests.acamkd_core.contract.tiny import CLASSES, Tiny
 
@@ -42,7 +42,7 @@ def step(name: str, made: Tiny, levels: tuple[str, ...]) -> None:
         CoreError: the method does not fit; nothing else may be raised.
     """
     term = term_of(name, levels)
-    if (misfit := misfit_of(term, made.task_name)) is not None:
+    if (misfit := misfit_of(term, made.task_name) or other_head(term, *made.archs)) is not None:
         raise CoreError(misfit.code, misfit.message, hint=misfit.hint, field=misfit.field)
     torch.manual_seed(0)
     pairs = [LevelPair(level, level, made.student.levels[level], made.teacher.levels[level]) for level in levels]

@@ -52,10 +52,11 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @dataclass
 class Tiny:
-    """A student in training mode, a frozen teacher, and one batch with targets."""
+    """A student in training mode, a frozen teacher, what they are (`archs`, in this order), and one batch with targets."""
 
     task: Task
     task_name: str
+    archs: tuple[Arch, Arch]
     student: TaskModel
     teacher: TaskModel
     images: Tensor
@@ -72,14 +73,12 @@ def tiny(family: str) -> Tiny:
     """A fresh pair of networks; the same every time."""
     assert family in NETWORKS, f"add the smallest networks of {family} to NETWORKS in {__name__}"
     torch.manual_seed(0)
-    student, teacher = (
-        build_model(ARCH.validate_python({"family": family, **fields}), num_classes=CLASSES)
-        for fields in NETWORKS[family]
-    )
+    first, second = (ARCH.validate_python({"family": family, **fields}) for fields in NETWORKS[family])
+    student, teacher = (build_model(arch, num_classes=CLASSES) for arch in (first, second))
     name = tasks_of()[family]
     images = torch.rand(IMAGES, 3, SIZE[name], SIZE[name])
     task, targets = _batch(name, SIZE[name])
-    return Tiny(task, name, student.train(), teacher.eval().requires_grad_(False), images, targets)
+    return Tiny(task, name, (first, second), student.train(), teacher.eval().requires_grad_(False), images, targets)
 
 
 def _batch(task: str, size: int) -> tuple[Task, Any]:
