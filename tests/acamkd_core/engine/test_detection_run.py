@@ -166,3 +166,17 @@ def test_tasks_that_do_not_fit_are_refused(tmp_path: Path, cache: Path, teacher:
     for changes in ({"student": segmenter, "task": "detection"}, {"teacher": {**segmenter, "weights": {"file": "x"}}}):
         with pytest.raises(Exception, match="task"):
             parse_job(BASE | changes)
+
+
+def test_the_students_head_crosses_the_teachers_or_is_refused(tmp_path: Path, cache: Path, teacher: Path) -> None:
+    """Heads of 16 and 24 channels; images of one batch differ in size, so anchors of the padding must not count."""
+    changes = distilled(teacher) | {"distill": "crosskd", "schedule": {"iterations": 4}, "exports": ["safetensors"]}
+    changes["augment"] = {"scale": [0.7, 1.5], "resize": {"short": 80, "max": 110}}
+    result, events = go(tmp_path, cache, **changes)
+    assert result.status == "succeeded", result.error
+    names = {name for event in events if event.type == "metrics" for name in event.values}
+    assert {"loss/crosskd/class", "loss/crosskd/box"} <= names
+    other = {"arch": {"family": "fcos", "backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 32}}
+    result, _ = go(tmp_path / "b", cache, **changes | {"student": other})
+    assert result.error is not None
+    assert (result.error.code, result.error.field) == ("method.other_head", "distill.0.method")

@@ -126,6 +126,20 @@ def test_levels_too_far_apart_are_refused_before_anything_runs(world: World) -> 
     assert "'c5' has stride 32, the teacher's 'c2' 4" in answer.json()["problems"][0]["message"]
 
 
+def test_heads_that_cannot_be_crossed_are_refused_before_anything_runs(world: World) -> None:
+    teacher = {
+        "arch": {"family": "fcos", "backbone": "resnet50"},
+        "weights": "torchvision:FCOS_ResNet50_FPN_Weights.COCO_V1",
+    }
+    job = {
+        "dataset": {"format": "scenes"}, "student": {"arch": {"family": "retinanet"}}, "teacher": teacher,
+        "distill": ["crosskd"],
+    }  # fmt: skip
+    answer = world.client.post(f"{JOBS}?dry_run=true", json=job)
+    assert codes(answer) == {"distill.0.method": "method.other_head"}
+    assert "a student of family fcos" in answer.json()["problems"][0]["hint"]
+
+
 @pytest.mark.parametrize("root", ["/etc", "../..", "link", "missing", "~root"])
 def test_datasets_outside_the_roots_are_refused(world: World, root: str) -> None:
     (world.roots / "link").symlink_to("/etc")
