@@ -2,7 +2,8 @@
 
 ResNets are `pretrained.`, MobileNetV2 is `pretrained.net.features.` with its blocks written flat, the ASPP branches
 are `head.aspp.b0` to `b4`, the auxiliary head is `auxlayer.block`. Their ResNets have the deep stem
-(`conv1, bn1, conv2, bn2, conv3, bn3`); `deep_stem` in the architecture has to say so.
+(`conv1, bn1, conv2, bn2, conv3, bn3`); `deep_stem` in the architecture has to say so. Their ImageNet files hold the bare
+backbone: names without `pretrained.`, and a classifier that nobody needs here.
 """
 
 from acamkd_core.models.layouts.base import Layout
@@ -25,6 +26,8 @@ _BACKBONES = (
     (r"^backbone\.features\.(\d+)\.conv\.6\.", r"backbone.features.\1.conv.2."),
     (r"^backbone\.features\.(\d+)\.conv\.7\.", r"backbone.features.\1.conv.3."),
 )
+_BARE = ((r"^(conv[123]|bn[123]|layer[1-4]|features)\.", r"backbone.\1."),)
+_BEHIND = (r"^fc\.", r"^classifier\.", r"^conv\.[01]\.", r"^features\.18\.")  # ImageNet classifiers' last layers
 
 LAYOUT = Layout(
     name="cirkd",
@@ -38,9 +41,11 @@ LAYOUT = Layout(
             (r"^head\.block\.4\.", "aspp_head.classifier."),
             (r"^head\.block\.", "aspp_head.refine."),
             (r"^auxlayer\.block\.", "aux_head."),
+            *_BARE,
         ),
         _BACKBONES,
     ),
+    ignored=_BEHIND,
 )
 
 # PSPNet has a layout of its own, because `head.block` is another convolution there.
@@ -56,6 +61,7 @@ PSPNET = Layout(
             (r"^head\.block\.", "psp_head.bottleneck."),
             (r"^head\.classifier\.", "psp_head.classifier."),
             (r"^auxlayer\.block\.", "aux_head."),
+            *_BARE,
         ),
         (
             (r"^(psp_head\.stages\.\d)\.<0>\.", r"\1.1."),
@@ -63,4 +69,5 @@ PSPNET = Layout(
             *_BACKBONES,
         ),
     ),
+    ignored=_BEHIND,
 )

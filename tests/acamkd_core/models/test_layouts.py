@@ -83,6 +83,25 @@ def test_cirkd(tmp_path: Path, name: str) -> None:
             torch.testing.assert_close(ours.aux_head(out.features["c4"]), auxiliary, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "prefix"), [("resnet18", "pretrained."), ("mobilenet_v2", "pretrained.net.")])
+def test_cirkds_imagenet_files_are_bare_backbones(tmp_path: Path, name: str, prefix: str) -> None:
+    """The deep stem's second and third convolution must come too, and the classifier behind is no surprise."""
+    theirs = CirkdDeepLab(name, num_classes=6, channels=16).eval()
+    scramble(theirs)
+    bare = {key.removeprefix(prefix): v for key, v in theirs.state_dict().items() if key.startswith(prefix)}
+    torch.save(
+        bare | {"fc.weight": torch.rand(1000, 512), "classifier.weight": torch.rand(1000, 9)}, tmp_path / "x.pth"
+    )
+    deep = name == "resnet18"
+    ours = build(6, backbone=name, aspp_channels=16, align_corners=True, aux_head=deep, deep_stem=deep)
+    report = load_weights(ours, tmp_path / "x.pth", backbone_only=True)
+    assert (report.layout, report.missing, report.unexpected, report.mismatched) == ("cirkd", [], [], {})
+    images = torch.rand(1, 3, 65, 97)
+    with torch.no_grad():
+        _, c5 = theirs.pretrained(images)
+        torch.testing.assert_close(ours(images).features["c5"], c5, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.skipif("ACAMKD_TEST_DATA" not in os.environ, reason="ACAMKD_TEST_DATA names no data folder")
 def test_pretrained_backbone_file() -> None:
     file = Path(os.environ["ACAMKD_TEST_DATA"]) / "weights" / "mobilenet_v2_1.0_imagenet_backbone.pth"
