@@ -12,6 +12,7 @@ import acamkd_core
 from cli import local, remote, resources, service
 from cli.init import init
 from cli.output import FAILED, INVALID, SUCCEEDED, Format, Output, emit, exit_code, print_error
+from cli.recipes import recipes
 
 app = typer.Typer(
     name="acamkd",
@@ -51,6 +52,7 @@ for _panel, _commands in {
 }.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+app.add_typer(recipes, name="recipes", rich_help_panel="Start")
 app.add_typer(resources.models, name="models", rich_help_panel="Models and data")
 app.add_typer(resources.datasets, name="datasets", rich_help_panel="Models and data")
 app.add_typer(resources.keys, name="keys", rich_help_panel="Platform")

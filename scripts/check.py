@@ -2,7 +2,7 @@
 
 from steps import BIN, ROOT, run
 
-PYTHON = ("acamkd_core", "server", "worker", "cli", "benchmarks", "scripts", "tests")
+PYTHON = ("acamkd_core", "server", "worker", "cli", "recipes", "benchmarks", "scripts", "tests")
 
 
 def check() -> None:
