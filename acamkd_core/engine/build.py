@@ -28,6 +28,7 @@ from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec
 from acamkd_core.spec.native import NativeHeader
 from acamkd_core.tasks.registry import build_task
+from acamkd_core.tasks.segmentation import SegmentationTask
 
 
 @dataclass
@@ -151,6 +152,9 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
         iterations=iterations, evaluate_every=spec.evaluation.every, checkpoint_every=spec.checkpoint.every,
         global_batch=spec.batch.global_size, input_size=data.input_size, panel_images=[i * len(val) // count for i in range(count)],
     )  # fmt: skip
+    if spec.evaluation.averages:
+        assert isinstance(task, SegmentationTask), "the spec refuses it elsewhere"
+        parts.averaged = partial(task.averaged, scales=spec.evaluation.scales, flip=spec.evaluation.flip)
     return Built(spec, data.automatic, parts, pairs, notes)
 
 

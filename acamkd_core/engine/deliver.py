@@ -161,7 +161,12 @@ def _card(
         "size": source.size,
         "aspect": source.aspect,
         "task": parts.task.name,
-        "metrics": {name: metrics[name] for name in (f"val/{primary}", f"test/{primary}") if name in metrics},
+        "metrics": {
+            name: metrics[name]
+            for split in ("val", "test", "val_ms", "test_ms")
+            if (name := f"{split}/{primary}") in metrics
+        },
+        "views": (spec.evaluation.scales, spec.evaluation.flip) if spec.evaluation.averages else None,
         "per_class": score.per_class,
         "per_class_split": split,
         "gate": gate,

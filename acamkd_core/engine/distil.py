@@ -95,6 +95,12 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
         )
         emit(MetricsEvent(iteration=position.iteration, **finite_or_null(values)))
 
+    if parts.averaged is not None:
+        found = _averaged(parts, emit, should_stop, position.iteration)
+        if found is None:
+            return JobResult("stopped", "stopped", iteration=position.iteration)
+        metrics |= found
+
     finished = deliver(built, data, run, metrics=metrics, test=score, emit=emit, should_stop=should_stop)
     if finished is None:
         return JobResult("stopped", "stopped", iteration=position.iteration)
@@ -107,6 +113,23 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
         weights_digest=weights_digest(parts.student.state_dict()),
         iteration=position.iteration,
     )
+
+
+def _averaged(parts: Parts, emit: Emit, should_stop: Callable[[], bool], iteration: int) -> dict[str, float] | None:
+    """The score over several views of the images, as `test_ms/<metric>` (`val_ms` without a test split); None on a stop.
+
+    Only here: it costs about twenty passes, and selecting a checkpoint by it would select for what no exported file does.
+    """
+    split, data = ("test", parts.test) if parts.test is not None else ("val", parts.val)
+    emit(StageEvent(stage="test", detail="multi-scale"))
+    score = evaluate(parts.student, parts.task, data, parts.device, predict=parts.averaged, should_stop=should_stop)
+    if score is None:
+        return None
+    values = {f"{split}_ms/{name}": value for name, value in score.metrics.items()}
+    primary = parts.task.primary_metric
+    emit(LogEvent(message=f"{split} {primary} over scales and mirrored images: {score.metrics[primary]:.2f}"))
+    emit(MetricsEvent(iteration=iteration, **finite_or_null(values)))
+    return values
 
 
 def _chosen(spec: JobSpec, outcome: Outcome) -> int | None:

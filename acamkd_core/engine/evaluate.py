@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from acamkd_core.engine.parts import EvaluationBatches, Parts, picture_stats
 from acamkd_core.methods.base import Method, StepContext
@@ -37,10 +37,12 @@ def evaluate(
     device: torch.device,
     *,
     each: Callable[[Any], None] | None = None,
+    predict: Callable[[nn.Module, Tensor], Any] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Score | None:
     """Scores `model` in eval mode and leaves its mode as it was. `each` sees the decoded predictions of every batch.
 
+    `predict` makes them of model and images; without it they are of a single pass.
     Returns None when `should_stop` asked to end in the middle.
     """
     started = time.monotonic()
@@ -52,7 +54,10 @@ def evaluate(
             if should_stop is not None and should_stop():
                 return None
             images = batch.images.to(device)
-            prediction = task.decode(model, model(images), (images.shape[-2], images.shape[-1]), batch.targets)
+            if predict is not None:
+                prediction = predict(model, images)
+            else:
+                prediction = task.decode(model, model(images), (images.shape[-2], images.shape[-1]), batch.targets)
             metric.update(prediction, batch.targets)
             if each is not None:
                 each(prediction)

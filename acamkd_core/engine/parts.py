@@ -76,6 +76,8 @@ class Parts:
     input_size: tuple[int, int]
     """Height and width that networks are evaluated, profiled and exported at; one of several where images differ."""
     panel_images: list[int] = field(default_factory=list)
+    averaged: Callable[[nn.Module, Tensor], Any] | None = None
+    """Predictions from several views of the images, for a second score at the end; None where none is asked for."""
 
     @property
     def method_modules(self) -> nn.ModuleList:

@@ -25,7 +25,8 @@ class CardFacts:
         classes: in channel order.
         size: height and width that the network works at.
         aspect: how images are resized where they keep their aspect ratio; then `size` is one of many.
-        metrics: e.g. `{"val/miou": 37.0, "test/miou": 35.2}`.
+        metrics: e.g. `{"val/miou": 37.0, "test/miou": 35.2}`; splits that end in `_ms` are scored over `views`.
+        views: scales of the images, and whether mirrored ones too, that a second score averages over.
         per_class: IoU per class on the split of `per_class_split`; None where the class does not occur.
         gate: report on the ONNX file; None when no gate has run.
         versions: of the libraries.
@@ -41,6 +42,7 @@ class CardFacts:
     classes: list[ExportClass]
     size: tuple[int, int]
     metrics: dict[str, float]
+    views: tuple[tuple[float, ...], bool] | None = None
     per_class: dict[str, float | None] = field(default_factory=dict)
     per_class_split: str = "val"
     gate: GateReport | None = None
@@ -161,6 +163,14 @@ def _cell(text: str) -> str:
 def _results(facts: CardFacts) -> str:
     lines = ["## Results\n", "| metric | points |", "| --- | ---: |"]
     lines += [f"| {_cell(name)} | {value:.2f} |" for name, value in sorted(facts.metrics.items())]
+    if facts.views is not None:
+        scales, flip = facts.views
+        lines += [
+            "",
+            f"`_ms`: class probabilities averaged over images scaled by {', '.join(f'{one:g}' for one in scales)}"
+            f"{' and their mirror images' if flip else ''}. Every other number on this page, the verification's too, is of "
+            "one pass over the image as it is, which is what the exported files do.",
+        ]
     if facts.per_class:
         name = facts.words.class_metric
         lines += ["", f"{name} per class on `{facts.per_class_split}`:\n", f"| class | {name} |", "| --- | ---: |"]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from acamkd_core.models.anchors import Sizes, clip_each
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, Selection, at_least_fp32
-from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, map_sizes, pyramid_levels, real_cells
+from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, map_sizes, pyramid_levels
 from acamkd_core.spec.archs import FCOSArch
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
@@ -98,18 +98,15 @@ class PointHead(DenseHead):
     def assign(
         self, raw: PointMaps, levels: Sequence[str], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int] | None]
     ) -> tuple[Tensor, float]:
-        """All positions inside the image count; the divisor is the sum of the positive positions' centre-ness."""
-        chosen = _only(raw, levels)
-        points_A2, strides_A = _points_of(chosen)
-        weights_NA, mass = torch.ones(len(boxes), len(points_A2), device=points_A2.device), 0.0
-        for weights_A, own, size in zip(weights_NA, boxes, sizes, strict=True):
+        """All positions count, those of the padding too; the divisor is the sum of the positives' centre-ness."""
+        points_A2, strides_A = _points_of(_only(raw, levels))
+        mass = 0.0
+        for own in boxes:
             boxes_G4 = own.to(points_A2)
             match_A = match_points(boxes_G4, points_A2, strides_A)
             positive = match_A >= 0
             mass += float(_centreness(boxes_G4[match_A[positive]], points_A2[positive]).sum())
-            if size is not None:
-                weights_A *= real_cells(chosen.levels, map_sizes(chosen.classes), size, weights_A.device)
-        return weights_NA, max(1.0, mass)
+        return torch.ones(len(boxes), len(points_A2), device=points_A2.device), max(1.0, mass)
 
 
 class FCOS(Detector):

@@ -20,6 +20,19 @@ from acamkd_core.spec.problems import closest, problems_of
 from acamkd_core.spec.tasks import TaskName
 
 
+class OhemSpec(SpecModel):
+    """Online hard example mining (Shrivastava et al. 2016), over pixels: easy ones are left out of the loss."""
+
+    threshold: float = Field(
+        default=0.7, gt=0, le=1, description="Pixels whose true class is given less than this probability are kept."
+    )
+    min_kept: int = Field(
+        default=100_000,
+        ge=1,
+        description="Pixels kept at least, times the images of a forward pass: where fewer are hard, the hardest.",
+    )
+
+
 class TaskLossSpec(SpecModel):
     """The supervised loss."""
 
@@ -31,6 +44,10 @@ class TaskLossSpec(SpecModel):
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Classification: share of the target that is spread over all classes."
+    )
+    ohem: OhemSpec | None = Field(
+        default=None,
+        description="Segmentation: learn from hard pixels only, in the main head; `{}` takes the usual values.",
     )
     aux_weight: float = Field(default=0.4, ge=0, description="Factor on the auxiliary head's loss, where there is one.")
     weight: float = Field(default=1.0, ge=0, description="Factor on the whole supervised loss.")
@@ -132,6 +149,19 @@ class EvaluationSpec(SpecModel):
     early_stop: int | None = Field(
         default=None, ge=1, description="Evaluations without a better score before stopping."
     )
+    scales: tuple[Annotated[float, Field(ge=0.1, le=4)], ...] = Field(
+        default=(1.0,),
+        min_length=1,
+        max_length=16,
+        description="Segmentation: sizes of the images, as factors, whose class probabilities are averaged for a second score "
+        "at the end, on test (on val without one), beside the usual one of a single pass. Papers take 0.5 to 1.75.",
+    )
+    flip: bool = Field(default=False, description="That second score also averages over mirrored images.")
+
+    @property
+    def averages(self) -> bool:
+        """Whether there is a second score at the end."""
+        return self.flip or self.scales != (1.0,)
 
 
 class CheckpointSpec(SpecModel):
@@ -304,6 +334,12 @@ class JobSpec(SpecModel):
             raise refusal(f"augment.{name} does nothing in {words}", field=f"augment.{name}", hint=f"it has {ours}")
         if self.task_loss.label_smoothing and self.task != "classification":
             raise refusal(f"{words} has no label smoothing", field="task_loss.label_smoothing", hint="leave it out")
+        if self.task != "semantic_segmentation":
+            if self.task_loss.ohem is not None:
+                raise refusal(f"{words} has no pixels to choose from", field="task_loss.ohem", hint="leave it out")
+            if self.evaluation.averages:
+                name = "flip" if self.evaluation.flip else "scales"
+                raise refusal(f"{words} is scored in one pass", field=f"evaluation.{name}", hint="leave it out")
         return self
 
 

@@ -14,10 +14,12 @@ from acamkd_core.datasets.base import ClassInfo, Sample
 from acamkd_core.models.base import ModelOutput
 from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.job import TaskLossSpec
+from acamkd_core.spec.job import OhemSpec, TaskLossSpec
 from acamkd_core.tasks import pictures
 from acamkd_core.tasks.segmentation_augment import PAD_COLOR, augment, fit, to_tensors
 from acamkd_core.tasks.segmentation_metric import SegmentationMetric, constant_miou
+from acamkd_core.tasks.segmentation_ohem import hard_pixels
+from acamkd_core.tasks.segmentation_scales import averaged_probabilities
 
 
 class SegmentationTask:
@@ -90,7 +92,7 @@ class SegmentationTask:
     def loss(self, model: nn.Module, out: ModelOutput, targets: Tensor) -> dict[str, Tensor]:
         """{"task": weighted cross-entropy of the head, "aux": that of the auxiliary head where there is one}."""
         spec = self.loss_spec
-        terms = {"task": spec.weight * self._cross_entropy(model, out.raw, targets)}
+        terms = {"task": spec.weight * self._cross_entropy(model, out.raw, targets, ohem=spec.ohem)}
         if out.aux is not None and spec.aux_weight > 0:
             terms["aux"] = spec.weight * spec.aux_weight * self._cross_entropy(model, out.aux, targets)
         return terms
@@ -102,6 +104,15 @@ class SegmentationTask:
     def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor:
         """Class scores NKHW (fp32 logits) at `image_size`: what exported graphs return."""
         return self._upsample(model, out.raw, image_size)
+
+    def averaged(self, model: nn.Module, images: Tensor, *, scales: Sequence[float], flip: bool) -> Tensor:
+        """Class ids NHW (int64) of the largest mean probability over several sizes of the images, and mirrored ones."""
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+
+        def scores(view: Tensor) -> Tensor:
+            return self.scores(model, model(view), size)
+
+        return averaged_probabilities(scores, images, scales, flip).argmax(dim=1)
 
     def selection(self, model: nn.Module, image_size: tuple[int, int]) -> dict[str, Any]:
         """Nothing: the largest score wins."""
@@ -143,8 +154,11 @@ class SegmentationTask:
         corners = bool(getattr(model, "align_corners", False))
         return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=corners)
 
-    def _cross_entropy(self, model: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
-        """Weighted mean over labelled pixels; 0 with zero gradient when a batch has none (PyTorch's mean is NaN)."""
+    def _cross_entropy(
+        self, model: nn.Module, logits: Tensor, targets: Tensor, *, ohem: OhemSpec | None = None
+    ) -> Tensor:
+        """Weighted mean over labelled pixels, with `ohem` over the hard ones among them; 0 with zero gradient when a batch
+        has none (PyTorch's mean is NaN)."""
         if logits.shape[1] != self.num_classes:
             raise CoreError(
                 "task.class_count",
@@ -156,6 +170,9 @@ class SegmentationTask:
             ids = targets.to(logits.device).long()
             weights = self.loss_spec.class_weights
             table = torch.tensor(weights, device=logits.device) if weights is not None else None
+            if ohem is not None:
+                each = F.cross_entropy(logits.detach(), ids, ignore_index=self.ignore_id, reduction="none")
+                ids = torch.where(hard_pixels(each, ids != self.ignore_id, ohem), ids, self.ignore_id)
             total = F.cross_entropy(logits, ids, weight=table, ignore_index=self.ignore_id, reduction="sum")
             labelled = ids[ids != self.ignore_id]
             mass = table[labelled].sum() if table is not None else torch.tensor(float(labelled.numel()))

@@ -276,3 +276,23 @@ def test_a_folder_that_cannot_be_written_is_no_bug_of_ours(world: World, tmp_pat
     assert result.error is not None
     assert result.error.code == "disk.full"
     assert (tmp_path / kinds(events, "checkpoint")[-1].path).is_file()
+
+
+def test_several_scales_are_a_second_score_beside_the_first(world: World, tmp_path: Path) -> None:
+    """At the end only, under names of its own; the card says which number is which."""
+    changes: dict[str, Any] = {"task_loss": {"ohem": {"min_kept": 50}}, "exports": ["safetensors"]}
+    plain, _ = go(tmp_path / "plain", world.folder, **changes)
+    views = {"every": 4, "panels": 0, "scales": [0.5, 1.0, 1.5], "flip": True}
+    result, events = go(tmp_path / "views", world.folder, evaluation=views, **changes)
+    assert result.status == "succeeded", result.error
+    second = {name: value for name, value in result.metrics.items() if "_ms/" in name}
+    assert set(second) == {"test_ms/miou", "test_ms/pixel_accuracy", "test_ms/mean_accuracy"}
+    assert {name: value for name, value in result.metrics.items() if name not in second} == plain.metrics
+    assert result.weights_digest == plain.weights_digest
+    told = {name for event in kinds(events, "metrics") for name in event.values if "_ms/" in name}
+    assert told == set(second)
+    with zipfile.ZipFile(tmp_path / "views" / "exports" / "bundle.zip") as archive:
+        card = archive.read(next(name for name in archive.namelist() if name.endswith("README.md"))).decode()
+    assert f"| test_ms/miou | {second['test_ms/miou']:.2f} |" in card
+    assert "images scaled by 0.5, 1, 1.5 and their mirror images" in card
+    assert "name: mIoU (test_ms)" in card

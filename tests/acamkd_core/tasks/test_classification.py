@@ -209,6 +209,9 @@ def test_options_that_do_not_fit_are_refused() -> None:
         ({"augment": {"short_side": 40}}, "augment.short_side"),
         ({"task_loss": {"label_smoothing": 0.1}}, "task_loss.label_smoothing"),
         ({"task": "classification", "augment": {"scale": [0.5, 2]}}, "augment.scale"),
+        ({"task": "classification", "task_loss": {"ohem": {}}}, "task_loss.ohem"),
+        ({"task": "detection", "evaluation": {"scales": [0.5, 1.0]}}, "evaluation.scales"),
+        ({"task": "detection", "evaluation": {"flip": True}}, "evaluation.flip"),
         ({"task": "classification", "augment": {"crop": [32, 32]}}, "augment.crop"),
     ],
 )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from acamkd_core.datasets.base import ClassInfo
 from acamkd_core.models.base import ModelOutput
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.job import TaskLossSpec
+from acamkd_core.spec.job import OhemSpec, TaskLossSpec
 from acamkd_core.tasks.segmentation import SegmentationTask
+from acamkd_core.tasks.segmentation_scales import averaged_probabilities
 
 CLASSES = [ClassInfo(i, name, (40 * i, 10, 200 - 30 * i)) for i, name in enumerate(("a", "b", "c", "d"))]
 MODEL = nn.Identity()
@@ -166,3 +168,92 @@ def test_mistakes_of_the_user() -> None:
     out = ModelOutput({}, torch.zeros(1, 5, 2, 2))
     with pytest.raises(CoreError, match="5 output channels, the dataset 4 classes"):
         SegmentationTask(CLASSES, 255).loss(MODEL, out, torch.zeros(1, 2, 2, dtype=torch.uint8))
+
+
+def _loop_ohem(
+    logits: np.ndarray, target: np.ndarray, weights: list[float], threshold: float, wanted: int
+) -> tuple[float, int]:
+    """(loss, pixels kept), ignore id 9."""
+    pixels = []
+    for n in range(target.shape[0]):
+        for y in range(target.shape[1]):
+            for x in range(target.shape[2]):
+                if target[n, y, x] != 9:
+                    powers = np.exp(logits[n, :, y, x])
+                    pixels.append((powers[target[n, y, x]] / powers.sum(), weights[target[n, y, x]]))
+    pixels.sort()
+    kept = [pixel for rank, pixel in enumerate(pixels) if pixel[0] < threshold or rank < wanted]
+    return sum(-w * np.log(p) for p, w in kept) / sum(w for _, w in kept), len(kept)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 0.5, 3.0, 2.0)])
+@pytest.mark.parametrize(("threshold", "min_kept"), [(0.7, 1), (0.05, 20), (0.3, 1000), (1.0, 1)])
+def test_ohem_equals_loops(threshold: float, min_kept: int, weights: tuple[float, ...] | None) -> None:
+    rng = np.random.default_rng(4)
+    raw, target = rng.normal(0, 2, (2, 4, 6, 7)), rng.choice([0, 1, 2, 3, 9], size=(2, 6, 7))
+    logits = torch.tensor(raw, dtype=torch.float32, requires_grad=True)
+    spec = TaskLossSpec(class_weights=weights, ohem=OhemSpec(threshold=threshold, min_kept=min_kept))
+    task = SegmentationTask(CLASSES, 9, loss=spec)
+    out = ModelOutput({}, logits, torch.tensor(raw, dtype=torch.float32))
+    terms = task.loss(MODEL, out, torch.tensor(target, dtype=torch.uint8))
+    expected, kept = _loop_ohem(raw, target, list(weights or (1.0,) * 4), threshold, 2 * min_kept)
+    assert float(terms["task"].detach()) == pytest.approx(expected, rel=2e-6)
+    terms["task"].backward()
+    assert logits.grad is not None
+    assert int(logits.grad.abs().sum(dim=1).bool().sum()) == kept, "easy pixels teach nothing"
+    plain = SegmentationTask(CLASSES, 9, loss=TaskLossSpec(class_weights=weights)).loss(
+        MODEL, out, torch.tensor(target, dtype=torch.uint8)
+    )
+    assert float(terms["aux"].detach()) == float(plain["aux"].detach()), "the auxiliary head sees all pixels"
+    if min_kept == 1000:
+        assert float(terms["task"].detach()) == pytest.approx(float(plain["task"].detach()), rel=1e-6)
+
+
+def test_ohem_without_labels_costs_nothing() -> None:
+    raw = torch.randn(2, 4, 3, 3, requires_grad=True)
+    task = SegmentationTask(CLASSES, 9, loss=TaskLossSpec(ohem=OhemSpec()))
+    loss = task.loss(MODEL, ModelOutput({}, raw), torch.full((2, 6, 6), 9, dtype=torch.uint8))["task"]
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert raw.grad is not None
+    assert not raw.grad.any()
+
+
+class _Strided(nn.Module):
+    """Class scores at a third of the size, which depend on where an edge lies: mirrored images give other ones."""
+
+    align_corners = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=3, padding=1)
+        nn.init.normal_(self.conv.weight, std=1.0)
+
+    def forward(self, images: torch.Tensor) -> ModelOutput:
+        return ModelOutput({}, self.conv(images))
+
+
+def test_several_scales_and_mirrored_images_are_averaged_as_probabilities() -> None:
+    torch.manual_seed(0)
+    model, scales, size = _Strided(), (0.5, 1.0, 1.75), (12, 10)
+    image = torch.rand(1, 3, *size)
+    wanted = np.zeros((4, *size))
+    with torch.no_grad():
+        for scale in scales:
+            shape = (round(size[1] * scale), round(size[0] * scale))
+            # Pillow resizes each channel by itself: bilinear, and with anti-aliasing where it shrinks.
+            planes = [Image.fromarray(plane).resize(shape, Image.Resampling.BILINEAR) for plane in image[0].numpy()]
+            view = np.stack([np.asarray(plane) for plane in planes])
+            for mirrored in (False, True):
+                shown = torch.from_numpy(view[:, :, ::-1].copy() if mirrored else view)[None]
+                scores = _bilinear(model(shown).raw.double().numpy(), size, False)[0]
+                scores = scores[:, :, ::-1] if mirrored else scores
+                wanted += np.exp(scores) / np.exp(scores).sum(axis=0) / (2 * len(scales))
+        task = SegmentationTask(CLASSES, 9)
+        found = averaged_probabilities(lambda view: task.scores(model, model(view), size), image, scales, flip=True)
+        np.testing.assert_allclose(found[0].numpy(), wanted, atol=2e-6)
+        ids = task.averaged(model, image, scales=scales, flip=True)
+        np.testing.assert_array_equal(ids[0].numpy(), wanted.argmax(axis=0))
+        plain = task.decode(model, model(image), size)
+        assert torch.equal(task.averaged(model, image, scales=(1.0,), flip=False), plain)
+        assert not torch.equal(ids, plain), "it matters here"
