@@ -15,17 +15,19 @@ from acamkd_core.datasets.loader import EvalLoader, TrainLoader
 from acamkd_core.datasets.registry import open_dataset
 from acamkd_core.engine.parts import Parts, Run
 from acamkd_core.engine.randomness import seed_torch
-from acamkd_core.engine.resolve import from_header, locate, resolve
+from acamkd_core.engine.resolve import from_header, from_onnx, locate, resolve
 from acamkd_core.methods.base import LevelPair, Method
 from acamkd_core.methods.registry import build_method
 from acamkd_core.models.base import TaskModel
+from acamkd_core.models.onnx_network import OnnxDetector, OnnxNetwork
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import inherit, load_weights
+from acamkd_core.onnx_plan import LOGITS, OnnxPlan, check_count
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.fit import far_levels, misfit_of, other_head
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
-from acamkd_core.spec.models import ModelSpec
+from acamkd_core.spec.models import ModelSpec, TeacherSpec
 from acamkd_core.spec.native import NativeHeader
 from acamkd_core.tasks.registry import build_task
 from acamkd_core.tasks.segmentation import SegmentationTask
@@ -40,6 +42,7 @@ class Data:
     dataset: Dataset
     input_size: tuple[int, int]
     headers: dict[str, NativeHeader | None] = field(default_factory=dict)
+    onnx: OnnxPlan | None = None
 
     def facts(self) -> dict[str, Any]:
         """What the run page says of the data."""
@@ -103,7 +106,11 @@ def load_data(spec: JobSpec, run: Run) -> Data:
         model: ModelSpec | None = getattr(data.spec, role)
         if model is None:
             continue
-        updates, data.headers[role] = from_header(model, locate(model, run.inputs, role), role)
+        path = locate(model, run.inputs, role)
+        if (graph := from_onnx(model, path, data.spec, data.input_size)) is not None:
+            updates, data.onnx = graph
+        else:
+            updates, data.headers[role] = from_header(model, path, role)
         if updates:
             merged = type(model).model_validate({**model.model_dump(), **updates})
             data.spec = data.spec.model_copy(update={role: merged})
@@ -122,15 +129,21 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
     task = build_task(spec, dataset)
     seed_torch(spec.seed, "student")
     student = _network(spec.student, "student", dataset, data, run, notes)
-    teacher = None
+    teacher: TaskModel | None = None
     if spec.teacher is not None:
         seed_torch(spec.seed, "teacher")
-        teacher = _network(spec.teacher, "teacher", dataset, data, run, notes).eval().requires_grad_(False).to(device)
+        if data.onnx is not None:
+            teacher = _graph(spec.teacher, data.onnx, data, run, device, notes)
+        else:
+            teacher = _network(spec.teacher, "teacher", dataset, data, run, notes)
+        teacher = teacher.eval().requires_grad_(False).to(device)
     if spec.student.inherit:
         assert teacher is not None
         notes += [f"student {name}: {inherit(student, teacher, name)}" for name in spec.student.inherit]
     student.freeze(spec.student.freeze.stages, norm=spec.student.freeze.norm == "eval")
     methods, pairs = _methods(spec, student, teacher, len(dataset.classes), run, device)
+    if isinstance(teacher, OnnxNetwork):
+        teacher.use({pair.teacher_name for method in methods for pair in method.pairs})
     student.to(device)
     if spec.train.channels_last:
         for network in (student, teacher):
@@ -163,15 +176,7 @@ def _network(spec: ModelSpec, role: str, dataset: Dataset, data: Data, run: Run,
     names = [c.name for c in dataset.classes]
     header = data.headers.get(role)
     if role == "teacher" and header is not None:
-        theirs = list(header.class_names)
-        if theirs and theirs != names:
-            raise CoreError(
-                "teacher.other_classes",
-                f"the teacher knows {len(theirs)} classes ({', '.join(theirs[:6])} ...), the dataset has {len(names)} ({', '.join(names[:6])} ...)",
-                hint="train a teacher on this dataset, or use the dataset it was trained on",
-                field="teacher",
-                value=len(theirs),
-            )
+        _require_classes(list(header.class_names), names)
     model = build_model(spec.arch, num_classes=len(names), preprocess=spec.preprocess)
     if spec.backbone_weights is not None:
         report = load_weights(
@@ -181,6 +186,41 @@ def _network(spec: ModelSpec, role: str, dataset: Dataset, data: Data, run: Run,
     if spec.weights is not None:
         report = load_weights(model, spec.weights, files=run.inputs, strict=role == "teacher", field=f"{role}.weights")
         notes.append(f"{role}: {report}")
+    return model
+
+
+def _require_classes(theirs: list[str], names: list[str]) -> None:
+    """A teacher that names its classes has to have the dataset's, in their order."""
+    if theirs and theirs != names:
+        raise CoreError(
+            "teacher.other_classes",
+            f"the teacher knows {len(theirs)} classes ({', '.join(theirs[:6])} ...), the dataset has {len(names)} ({', '.join(names[:6])} ...)",
+            hint="train a teacher on this dataset, or use the dataset it was trained on",
+            field="teacher",
+            value=len(theirs),
+        )
+
+
+def _graph(
+    spec: TeacherSpec, plan: OnnxPlan, data: Data, run: Run, device: torch.device, notes: list[str]
+) -> OnnxNetwork:
+    """A teacher in an ONNX file, run once to see its levels."""
+    path = locate(spec, run.inputs, "teacher")
+    assert path is not None
+    assert spec.preprocess is not None
+    names = [c.name for c in data.dataset.classes]
+    _require_classes(list(plan.classes), names)
+    kind = OnnxDetector if data.spec.task == "detection" else OnnxNetwork
+    model = kind(
+        path, plan, preprocess=spec.preprocess, device=device,
+        sizes=[data.spec.augment.crop or data.input_size, data.input_size],
+    )  # fmt: skip
+    if plan.raw is not None:
+        check_count(plan, model.levels[LOGITS].channels, len(names), of="the dataset has")
+    levels = ", ".join(f"{name} {one.channels} @ {one.stride}" for name, one in model.levels.items())
+    notes.append(f"teacher: {plan.file.name} on {'GPU' if model.runtime.on_gpu else 'CPU'} by onnxruntime, {levels}")
+    if device.type == "cuda" and not model.runtime.on_gpu:
+        notes.append("teacher: this onnxruntime has no CUDA, so the teacher is slow; onnxruntime-gpu has it")
     return model
 
 
@@ -194,7 +234,6 @@ def _methods(
         if (misfit := misfit_of(term, spec.task)) is not None:
             raise CoreError.of(misfit.within(f"distill.{number}"))
         assert spec.teacher is not None
-        assert spec.teacher.arch is not None
         assert spec.student.arch is not None
         if (misfit := other_head(term, spec.student.arch, spec.teacher.arch)) is not None:
             raise CoreError.of(misfit.within(f"distill.{number}"))

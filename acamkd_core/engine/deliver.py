@@ -27,7 +27,7 @@ from acamkd_core.exports.words import WORDS
 from acamkd_core.models.weights import weights_digest
 from acamkd_core.spec.events import ExportEvent, LogEvent, StageEvent
 from acamkd_core.spec.exports import OnnxExport
-from acamkd_core.spec.labels import arch_label
+from acamkd_core.spec.labels import arch_label, network_label
 from acamkd_core.tasks.base import Task
 
 
@@ -118,6 +118,7 @@ def _evidence(
 def _source(built: Built, data: Data) -> ExportSource:
     spec, parts = built.spec, built.parts
     assert spec.student.arch is not None
+    assert spec.student.preprocess is not None
     return ExportSource(
         model=parts.student,  # type: ignore[arg-type]
         arch=spec.student.arch.model_dump(mode="json"),
@@ -145,11 +146,11 @@ def _card(
     spec, parts, primary = built.spec, built.parts, built.parts.task.primary_metric
     assert spec.student.arch is not None
     teacher: str | None = None
-    if spec.teacher is not None and spec.teacher.arch is not None and spec.teacher.weights is not None:
+    if spec.teacher is not None and spec.teacher.weights is not None:
         weights = spec.teacher.weights
         # A download tells nothing of the folders of the machine that made it.
         origin = Path(weights.file).name if weights.file else weights.reference
-        teacher = f"{arch_label(spec.teacher.arch)} ({origin})"
+        teacher = f"{arch_label(spec.teacher.arch)} ({origin})" if spec.teacher.arch else network_label(spec.teacher)
     facts: dict[str, Any] = {
         "name": spec.name or "student",
         "student": arch_label(spec.student.arch),

@@ -19,11 +19,13 @@ from acamkd_core.engine.resolve import digest
 from acamkd_core.engine.result import JobResult
 from acamkd_core.engine.trainer import Outcome, train
 from acamkd_core.engine.watch import finite_or_null
+from acamkd_core.models.base import TaskModel
 from acamkd_core.models.weights import weights_digest
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, LogEvent, MetricsEvent, ProfileEvent, ResolvedEvent, StageEvent
 from acamkd_core.spec.job import JobSpec
-from acamkd_core.spec.labels import arch_label
+from acamkd_core.spec.labels import network_label
+from acamkd_core.spec.models import TeacherSpec
 from acamkd_core.tasks.pictures import heat
 
 
@@ -146,10 +148,27 @@ def _profile(parts: Parts, spec: JobSpec, emit: Emit) -> None:
         facts = profile_model(network, *size)
         emit(
             ProfileEvent(
-                role=role, arch=arch_label(described.arch), parameters=facts.parameters, macs=facts.macs,
+                role=role, arch=network_label(described), parameters=facts.parameters, macs=facts.macs,
                 latency_ms=facts.latency_ms, latency_conditions=facts.conditions,
             )
         )  # fmt: skip
+
+
+def _unscored(teacher: TeacherSpec, emit: Emit) -> dict[str, float]:
+    """A teacher that gives features and no boxes: nothing to score, which has to be said."""
+    info = ErrorInfo(
+        code="teacher.unscored",
+        message="the teacher gives features only, so nobody has checked what it knows",
+        hint="a wrong preprocess or wrong weights go unseen: compare the student with one trained alone",
+        field="teacher",
+    )
+    if teacher.expect is not None:
+        raise CoreError(
+            info.code, "the teacher gives features only: there is no score to expect", field="teacher.expect",
+            hint="leave teacher.expect out",
+        )  # fmt: skip
+    emit(AlarmEvent(iteration=0, severity="warning", info=info))
+    return {}
 
 
 def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, float] | None:
@@ -162,6 +181,8 @@ def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit, should_stop: Callabl
     assert parts.teacher is not None
     assert spec.teacher is not None
     started, primary = time.monotonic(), parts.task.primary_metric
+    if isinstance(parts.teacher, TaskModel) and not parts.teacher.scorable:
+        return _unscored(spec.teacher, emit)
     score = evaluate(parts.teacher, parts.task, parts.val, parts.device, should_stop=should_stop)
     if score is None:
         return None

@@ -109,7 +109,7 @@ def draw_panels(
             out = student(images)
             decoded: dict[str, Any] = {"prediction": task.decode(student, out, size, targets)[0].cpu()}
             teacher_out = teacher(images) if teacher is not None else None
-            if first and teacher is not None and teacher_out is not None:
+            if first and teacher is not None and teacher_out is not None and getattr(teacher, "scorable", True):
                 decoded["teacher"] = task.decode(teacher, teacher_out, size, targets)[0].cpu()
             for kind, picture in task.panels(sample, decoded).items():
                 if not first and kind in ("image", "truth", "teacher"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import statistics
 import time
 from dataclasses import dataclass
@@ -11,16 +12,19 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from acamkd_core.models.base import Foreign, TaskModel
+
 
 @dataclass(frozen=True)
 class Profile:
     """Parameters and multiply-adds are exact; the latency is a measurement under the conditions beside it.
 
-    macs: of one image of `height` x `width`. latency_ms: median seconds of a forward pass of `batch` images, in ms.
+    macs: of one image of `height` x `width`; None for a network that another `runtime` runs.
+    latency_ms: median seconds of a forward pass of `batch` images, in ms.
     """
 
     parameters: int
-    macs: int
+    macs: int | None
     latency_ms: float
     runs: int
     device: str
@@ -28,20 +32,31 @@ class Profile:
     batch: int
     height: int
     width: int
+    runtime: str = ""
 
     @property
     def conditions(self) -> str:
         """One line that makes the latency comparable."""
         threads = f", {self.threads} thread{'s' if self.threads != 1 else ''}" if self.device == "cpu" else ""
+        runtime = f" by {self.runtime}" if self.runtime else ""
         return (
-            f"{self.device}{threads}, batch {self.batch}, {self.height}x{self.width}, fp32, "
+            f"{self.device}{runtime}{threads}, batch {self.batch}, {self.height}x{self.width}, fp32, "
             f"median of {self.runs} run{'s' if self.runs != 1 else ''}"
         )
 
 
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable and frozen weights; buffers (batch norm statistics) do not count."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    foreign = _foreign(model)
+    return sum(parameter.numel() for parameter in model.parameters()) if foreign is None else foreign.parameters
+
+
+def _foreign(model: nn.Module) -> Foreign | None:
+    return model.foreign if isinstance(model, TaskModel) else None
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(itertools.chain(model.parameters(), model.buffers())).device
 
 
 def count_macs(model: nn.Module, height: int, width: int) -> int:
@@ -64,7 +79,7 @@ def measure_latency(
     Restores the model's mode. The image has its own generator: a run's random numbers must not depend on whether it was
     profiled. A large network on a CPU takes half a minute a pass: after `budget` seconds no further pass is begun.
     """
-    device = next(model.parameters()).device
+    device = _device_of(model)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 3, height, width, generator=generator).to(device)
     training = model.training
@@ -92,12 +107,12 @@ def measure_latency(
 
 def profile_model(model: nn.Module, height: int, width: int, *, batch: int = 1, runs: int = 15) -> Profile:
     """Everything above for one network and input size."""
-    device = next(model.parameters()).device
+    device, foreign = _device_of(model), _foreign(model)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     latency_ms, runs = measure_latency(model, height, width, batch=batch, runs=runs)
     return Profile(
         parameters=count_parameters(model),
-        macs=count_macs(model, height, width),
+        macs=count_macs(model, height, width) if foreign is None else None,
         latency_ms=latency_ms,
         runs=runs,
         device=name,
@@ -105,4 +120,5 @@ def profile_model(model: nn.Module, height: int, width: int, *, batch: int = 1, 
         batch=batch,
         height=height,
         width=width,
+        runtime=foreign.runtime if foreign is not None else "",
     )

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from acamkd_core.datasets.base import Dataset
+from acamkd_core.onnx_file import read_onnx
+from acamkd_core.onnx_plan import OnnxPlan, check_sizes, plan_onnx
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import JobSpec
-from acamkd_core.spec.models import ModelSpec
+from acamkd_core.spec.models import ModelSpec, Preprocess, TeacherSpec
 from acamkd_core.spec.native import NativeHeader, read_native_header
 
 DEFAULT_EPOCHS = 30
@@ -48,9 +50,44 @@ def locate(model: ModelSpec, inputs: dict[str, Path], field: str) -> Path | None
     return path
 
 
+def from_onnx(
+    model: ModelSpec, path: Path | None, spec: JobSpec, size: tuple[int, int]
+) -> tuple[dict[str, Any], OnnxPlan] | None:
+    """(updates for the teacher's spec, what its tensors mean) of a teacher in an ONNX file; None for all other networks.
+
+    Args:
+        spec: with its sizes filled in.
+        size: of the networks' input at evaluation.
+
+    Raises:
+        CoreError: the codes of `read_onnx`, `plan_onnx` and `check_sizes`; `student.onnx`, `onnx.no_file`.
+    """
+    if path is None or path.suffix.lower() != ".onnx":
+        if isinstance(model, TeacherSpec) and model.onnx is not None:
+            raise CoreError(
+                "onnx.no_file", "`onnx` describes an ONNX file, and the weights are none", field="teacher.onnx",
+                value=model.weights.reference if model.weights else None,
+            )  # fmt: skip
+        return None
+    if not isinstance(model, TeacherSpec):
+        raise CoreError(
+            "student.onnx", "an ONNX file can teach, but it cannot learn", field="student.weights", value=path.name,
+            hint="take the .safetensors file",
+        )  # fmt: skip
+    plan = plan_onnx(read_onnx(path), model, task=spec.task)
+    check_sizes(plan, spec.augment, size)
+    updates: dict[str, Any] = {"onnx": plan.resolved()}
+    if model.preprocess is None:
+        updates["preprocess"] = (plan.preprocess or Preprocess()).model_dump()
+    return updates, plan
+
+
 def from_header(model: ModelSpec, path: Path | None, field: str) -> tuple[dict[str, Any], NativeHeader | None]:
-    """(updates for the model's spec, header): architecture and preprocessing that a file of ours carries."""
+    """(updates for the model's spec, header): architecture and preprocessing, as a file of ours carries them."""
     header = read_native_header(path) if path is not None else None
+    updates: dict[str, Any] = {}
+    if model.preprocess is None:
+        updates["preprocess"] = (header.preprocess if header is not None else Preprocess()).model_dump()
     if header is None:
         if model.arch is None:
             raise CoreError(
@@ -59,12 +96,9 @@ def from_header(model: ModelSpec, path: Path | None, field: str) -> tuple[dict[s
                 hint="give `arch`: a preset's name or its fields",
                 field=f"{field}.arch",
             )
-        return {}, None
-    updates: dict[str, Any] = {}
+        return updates, None
     if model.arch is None:
         updates["arch"] = header.arch.model_dump()
-    if "preprocess" not in model.model_fields_set:
-        updates["preprocess"] = header.preprocess.model_dump()
     return updates, header
 
 

@@ -33,6 +33,7 @@ from acamkd_core.spec.exports import OnnxExport
 
 INPUT_NAME = "image"
 PAD_COLOR = (124, 116, 104)  # as in training: `tasks.detection_augment`
+LEVEL = "level."  # before the names of levels inside the graph
 # Sums over thousands of products differ in their last bits between runtimes (3e-6 is usual); more is a wrong graph.
 MAX_RELATIVE_DIFFERENCE = 1e-3
 
@@ -48,13 +49,18 @@ class ScoringGraph(nn.Module):
         self._size = source.size if source.aspect is None else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """N3HW normalised image to the tensors of `source.outputs`."""
-        found = self._scores(self.model, self.model(image), self._size or (image.shape[-2], image.shape[-1]))
-        return tuple(one.contiguous() for one in ((found,) if isinstance(found, Tensor) else found))
+        """N3HW normalised image to the tensors of `source.outputs`, then every level that the network publishes."""
+        out = self.model(image)
+        found = self._scores(self.model, out, self._size or (image.shape[-2], image.shape[-1]))
+        scores = (found,) if isinstance(found, Tensor) else found
+        return (*(one.contiguous() for one in scores), *(out.features[name] for name in self.model.levels))
 
 
-def metadata(source: ExportSource, opset: int) -> dict[str, Any]:
-    """The JSON object under `acamkd`: what a reader must do before the graph, and what its channels mean."""
+def metadata(source: ExportSource, opset: int, levels: dict[str, str]) -> dict[str, Any]:
+    """The JSON object under `acamkd`: what a reader must do before the graph, and what its channels mean.
+
+    `levels`: tensor inside the graph to the level that it is; the file can teach by them.
+    """
     preprocess = source.preprocess
     return {
         "format_version": FORMAT_VERSION,
@@ -76,6 +82,7 @@ def metadata(source: ExportSource, opset: int) -> dict[str, Any]:
         "classes": [{"name": entry.name, "color": list(entry.color)} for entry in source.classes],
         "arch": source.arch,
         "weights_digest": source.weights_digest,
+        "levels": levels,
     }
 
 
@@ -99,16 +106,17 @@ class OnnxExporter:
             ValueError: preprocessing or classes that no reader could use.
             RuntimeError: the reloaded file computes something else than the network.
         """
-        text = json.dumps(metadata(source, options.opset), sort_keys=True)
-        parse_contract(text)
+        parse_contract(json.dumps(metadata(source, options.opset, {})))
         graph = ScoringGraph(source)
         # Two images: a batch of one would be taken for a constant.
         example = torch.rand(2, 3, *source.size, generator=torch.Generator().manual_seed(0)) * 4 - 2
         names = [name for name, _, _ in source.outputs]
         # Traced at a size at which no map has a side of 1: torch.export would take that for a constant.
         traced = example if source.aspect is None else torch.zeros(2, 3, 1088, 1184)
-        proto = _export(simplified(graph), traced, options.opset, names, any_size=source.aspect is not None)
+        graph_names = [*names, *(LEVEL + name for name in source.model.levels)]
+        proto = _export(simplified(graph), traced, options.opset, graph_names, any_size=source.aspect is not None)
         strip_provenance(proto)
+        text = json.dumps(metadata(source, options.opset, keep_inside(proto, len(names))), sort_keys=True)
         onnx.helper.set_model_props(proto, {METADATA_KEY: text})
         onnx.checker.check_model(proto)
         content = proto.SerializeToString(deterministic=True)
@@ -142,6 +150,23 @@ def simplified(graph: ScoringGraph) -> ScoringGraph:
                 module._modules[first] = nn.utils.fuse_conv_bn_eval(conv, norm)
                 module._modules[second] = nn.Identity()
     return graph
+
+
+def keep_inside(proto: onnx.ModelProto, outputs: int) -> dict[str, str]:
+    """Makes the levels, which are outputs after the first `outputs`, inner tensors again. Returns tensor to level.
+
+    They were outputs for their names' sake. A reader of the file gets the scores alone.
+    """
+    makers = {made: node for node in proto.graph.node for made in node.output}
+    found = {}
+    for value in list(proto.graph.output)[outputs:]:
+        tensor, node = value.name, makers[value.name]
+        if node.op_type == "Identity":  # a tensor that already had a name
+            tensor = node.input[0]
+            proto.graph.node.remove(node)
+        found[tensor] = value.name.removeprefix(LEVEL)
+        proto.graph.output.remove(value)
+    return found
 
 
 def _export(
@@ -200,7 +225,8 @@ def _difference(graph: nn.Module, content: bytes, batches: list[Tensor]) -> floa
     for batch in batches:
         with torch.no_grad():
             expected = [one.numpy() for one in graph(batch)]
-        for found, wanted in zip(session.run(None, {INPUT_NAME: batch.numpy()}), expected, strict=True):
+        results = session.run(None, {INPUT_NAME: batch.numpy()})
+        for found, wanted in zip(results, expected[: len(results)], strict=True):
             if found.shape != wanted.shape:
                 raise RuntimeError(f"the exported graph returns {found.shape}, the network {wanted.shape}")
             difference = float(np.abs(found - wanted).max())

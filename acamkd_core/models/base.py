@@ -38,6 +38,14 @@ class ModelOutput:
     aux: Any = None
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """What a network says of itself that another runtime runs: it has no tensors of ours that could be counted."""
+
+    parameters: int
+    runtime: str
+
+
 class Normalise(nn.Module):
     """RGB in [0, 1] (NCHW) to what the network eats. Buffers are constants, not weights: they stay out of state dicts."""
 
@@ -104,6 +112,16 @@ class TaskModel(nn.Module):
         Called for levels that say `onward` only.
         """
         raise NotImplementedError
+
+    @property
+    def foreign(self) -> Foreign | None:
+        """Facts of a network that another runtime runs; None for a network of ours."""
+        return None
+
+    @property
+    def scorable(self) -> bool:
+        """Whether its output can be decoded; a foreign detector may give features only."""
+        return True
 
     @property
     def head(self) -> nn.Module:

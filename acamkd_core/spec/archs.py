@@ -182,9 +182,10 @@ ENTRY_LEVELS: dict[str, tuple[str, ...]] = {
     **NECK_LEVELS,
     "ssdlite": (),
     "lraspp": ("c2", "c3", "logits"),
+    "onnx": ("logits",),
 }
 """Levels from which a network can go on with other values, of the families that cannot from every level.
 
 A pyramid's enter a detector's head together. SSDLite's anchors are shares of the input, whose size its maps alone do not
-tell. LR-ASPP forks behind c3: a deeper map alone does not give the other branch.
+tell. LR-ASPP forks behind c3: a deeper map alone does not give the other branch. A graph of another runtime is run whole.
 """

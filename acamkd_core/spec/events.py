@@ -46,7 +46,7 @@ class ProfileEvent(Event):
     role: Literal["teacher", "student"]
     arch: str
     parameters: int
-    macs: int
+    macs: int | None = Field(description="Multiply-adds; null for a network that another runtime runs.")
     latency_ms: float
     latency_conditions: str = Field(description="Device, threads, batch and input size of the latency.")
 

@@ -53,8 +53,11 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
     return None
 
 
-def other_head(term: MethodTerm, student: Arch, teacher: Arch) -> ErrorInfo | None:
-    """Why the student's head features cannot go through the teacher's head, for CrossKD; None when they can."""
+def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorInfo | None:
+    """Why the student's head features cannot go through the teacher's head, for CrossKD; None when they can.
+
+    `teacher`: None for a graph of another runtime, which is run whole.
+    """
     if term.method != "crosskd":
         return None
     families = " and ".join(CROSSED_LEVELS)
@@ -62,10 +65,9 @@ def other_head(term: MethodTerm, student: Arch, teacher: Arch) -> ErrorInfo | No
     def refused(message: str, hint: str, field: str, value: str | int) -> ErrorInfo:
         return ErrorInfo(code="method.other_head", message=message, hint=hint, field=field, value=value)
 
-    if teacher.family not in CROSSED_LEVELS:
-        message = (
-            f"crosskd enters the teacher's head between its convolutions, and {teacher.family}'s has no such place"
-        )
+    if teacher is None or teacher.family not in CROSSED_LEVELS:
+        name = "a graph of another runtime" if teacher is None else f"{teacher.family}'s"
+        message = f"crosskd enters the teacher's head between its convolutions, and {name} has no such place"
         hint = f"{families} teachers with a student of the same family; cankd, pkd, mgd and cwd compare features"
         return refused(message, hint, "method", term.method)
     if student.family != teacher.family:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from acamkd_core.spec.archs import Arch, DeepLabV3Arch, FCOSArch, LRASPPArch, PSPNetArch, RetinaNetArch, SSDLiteArch
+from acamkd_core.spec.models import ModelSpec
 
 _BACKBONES = {
     "mobilenet_v2": "MBV2",
@@ -33,3 +36,11 @@ def arch_label(arch: Arch) -> str:
     if isinstance(arch, SSDLiteArch):
         return f"SSDLite-MBV2{width}"
     return f"Mobile DLv3{'+ASPP' if arch.aspp else ''}-MBV2{width}"
+
+
+def network_label(model: ModelSpec) -> str:
+    """As `arch_label`; a teacher in an ONNX file is called by its file."""
+    if model.arch is not None:
+        return arch_label(model.arch)
+    weights = model.weights
+    return f"ONNX {PurePath(weights.file).name if weights.file else weights.reference}" if weights else "network"

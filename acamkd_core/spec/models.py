@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -16,7 +17,8 @@ class WeightsSpec(SpecModel):
     """Where tensors come from: exactly one source. What did not match is listed; nothing matching is an error."""
 
     file: str | None = Field(
-        default=None, description="A .safetensors file, or a .pth/.pt read with weights_only=True."
+        default=None,
+        description="A .safetensors file, a .pth/.pt read with weights_only=True, or (teachers) an .onnx file.",
     )
     torchvision: str | None = Field(
         default=None, description="A torchvision weights enum, e.g. `MobileNet_V2_Weights.IMAGENET1K_V1`."
@@ -77,7 +79,10 @@ class ModelSpec(SpecModel):
     )
     weights: WeightsSpec | None = Field(default=None, description="Weights of the whole network.")
     backbone_weights: WeightsSpec | None = Field(default=None, description="Weights of the backbone only.")
-    preprocess: Preprocess = Field(default_factory=Preprocess, description="What this network's input looks like.")
+    preprocess: Preprocess | None = Field(
+        default=None,
+        description="What this network's input looks like; automatic: what its file says, else ImageNet's.",
+    )
 
     @field_validator("arch", mode="before")
     @classmethod
@@ -111,10 +116,69 @@ class Expect(SpecModel):
         return self
 
 
+class OnnxSpec(SpecModel):
+    """Which tensors of an ONNX teacher are what. All of it is automatic for files that acamkd exported."""
+
+    features: dict[str, str] = Field(
+        default_factory=dict,
+        description="Tensor of the graph (an output, or one inside it) to the name of a level, e.g. `{relu_5: c5}`.",
+    )
+    raw: str | None = Field(
+        default=None,
+        description="Tensor with the class scores, NCHW; automatic: the only output left, before a last upsampling.",
+    )
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+        default=None, description="Height and width that the graph is made for; automatic: what the file fixes."
+    )
+
+    @field_validator("features")
+    @classmethod
+    def _one_tensor_a_level(cls, value: dict[str, str]) -> dict[str, str]:
+        levels = list(value.values())
+        if twice := next((name for name in levels if levels.count(name) > 1), None):
+            raise ValueError(f"two tensors are both level {twice!r}")
+        if odd := next((name for name in levels if not name.isidentifier()), None):
+            raise ValueError(f"{odd!r} is no name for a level: letters, digits and _ as in c5")
+        return value
+
+
 class TeacherSpec(ModelSpec):
     """The frozen network. It needs weights: an untrained teacher teaches noise."""
 
     expect: Expect | None = Field(default=None, description="Stop before training when the teacher scores otherwise.")
+    onnx: OnnxSpec | None = Field(
+        default=None, description="Tensors of a teacher in an ONNX file; automatic for files that acamkd exported."
+    )
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether another runtime has to run it, as far as the spec says."""
+        return self.onnx is not None or (self.weights is not None and _suffix(self.weights) == ".onnx")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> TeacherSpec:
+        if self.weights is not None and _suffix(self.weights) == ".pt2":
+            raise refusal(
+                "a .pt2 file is a program, and this version runs none",
+                field="weights",
+                hint="export the network to ONNX (docs/teachers.md), or save its tensors as safetensors",
+            )
+        if self.is_onnx and self.arch is not None:
+            raise refusal("an ONNX file is its own architecture", field="arch", hint="leave `arch` out")
+        if self.is_onnx and self.backbone_weights is not None:
+            raise refusal("an ONNX file has all of its weights", field="backbone_weights", hint="leave it out")
+        if self.onnx is not None and self.weights is not None and _suffix(self.weights) not in (".onnx", ""):
+            raise refusal(
+                "`onnx` describes an ONNX file, and the weights are none",
+                field="onnx",
+                hint="give weights: an .onnx file",
+            )
+        return self
+
+
+def _suffix(weights: WeightsSpec) -> str:
+    """Kind of a file by its name; empty where only the source knows."""
+    return PurePath(weights.file).suffix.lower() if weights.file is not None else ""
 
 
 class FreezeSpec(SpecModel):
@@ -136,3 +200,15 @@ class StudentSpec(ModelSpec):
         default=(), description="Parts that start from the teacher's tensors where shapes agree."
     )
     freeze: FreezeSpec = Field(default_factory=FreezeSpec, description="What does not learn.")
+
+    @model_validator(mode="after")
+    def _can_learn(self) -> StudentSpec:
+        for field in ("weights", "backbone_weights"):
+            weights = getattr(self, field)
+            if weights is not None and (kind := _suffix(weights)) in (".onnx", ".pt2"):
+                raise refusal(
+                    f"a student cannot start from an {kind} file: it is a graph, not a network that learns",
+                    field=field,
+                    hint="take the .safetensors file; an .onnx file can teach",
+                )
+        return self

@@ -12,17 +12,17 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from acamkd_core.spec.api import Finding
-from acamkd_core.spec.archs import FAMILY_TASKS, Arch
-from acamkd_core.spec.catalog import levels_of
+from acamkd_core.spec.archs import FAMILY_TASKS
 from acamkd_core.spec.datasets import RegisteredDataset, Splits, folder_dataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on, other_head
 from acamkd_core.spec.job import InspectSpec, JobSpec
-from acamkd_core.spec.models import ModelSpec
+from acamkd_core.spec.models import ModelSpec, TeacherSpec
 from server.auth.service import CallerScope
 from server.datasets import repository as datasets
 from server.db.tables import Dataset
-from server.jobs.references import Network, network_of
+from server.jobs.graph import check_graph
+from server.jobs.references import Network, graph_of, network_of
 from server.paths import inside_roots
 from server.settings import Settings
 
@@ -64,9 +64,9 @@ def check_job(spec: JobSpec, scope: Scope) -> tuple[JobSpec, Checked]:
     dataset = _settle_dataset(spec.dataset, scope, checked)
     spec = spec.model_copy(update={"dataset": dataset})
     if spec.teacher is not None:
-        teacher, checked.teacher = _settle_network(spec.teacher, "teacher", scope, checked)
+        teacher, checked.teacher = _settle_network(spec.teacher, "teacher", scope, checked, spec.task)
         spec = spec.model_copy(update={"teacher": teacher})
-    student, checked.student = _settle_network(spec.student, "student", scope, checked)
+    student, checked.student = _settle_network(spec.student, "student", scope, checked, spec.task)
     spec = spec.model_copy(update={"student": student})
     if spec.student.arch is None and spec.student.weights is None:
         checked.refuse(
@@ -74,6 +74,7 @@ def check_job(spec: JobSpec, scope: Scope) -> tuple[JobSpec, Checked]:
         )
     _check_task(spec, checked)
     _check_classes(checked)
+    check_graph(spec, checked)
     for index, _ in enumerate(spec.distill):
         _check_term(spec, index, scope, checked)
     _check_numbers(spec, checked)
@@ -133,7 +134,9 @@ def _settle_registered(dataset: RegisteredDataset, scope: Scope, checked: Checke
     return folder_dataset(row.format, row.root, options).model_copy(update={"splits": splits})
 
 
-def _settle_network(spec: ModelSpec, role: str, scope: Scope, checked: Checked) -> tuple[ModelSpec, Network | None]:
+def _settle_network(
+    spec: ModelSpec, role: str, scope: Scope, checked: Checked, task: str
+) -> tuple[ModelSpec, Network | None]:
     """Checks a network's sources; files become absolute paths inside the roots."""
     changes: dict[str, Any] = {}
     network = Network(arch=spec.arch)
@@ -146,9 +149,10 @@ def _settle_network(spec: ModelSpec, role: str, scope: Scope, checked: Checked) 
             if weights.file is not None:
                 file = inside_roots(weights.file, scope.settings, field=path, kind="weights file")
                 changes[part] = weights.model_copy(update={"file": str(file)})
-                found = network_of(
-                    scope.session, scope.caller, weights.model_copy(update={"file": str(file)}), field=path
-                )
+                if isinstance(spec, TeacherSpec) and spec.is_onnx:
+                    found = graph_of(spec, file, task, field=path)
+                else:
+                    found = network_of(scope.session, scope.caller, changes[part], field=path)
             else:
                 found = network_of(scope.session, scope.caller, weights, field=path)
         except CoreError as error:
@@ -199,8 +203,8 @@ def _check_classes(checked: Checked) -> None:
     checked.refuse("teacher.classes", message, "teacher", hint="train a teacher on this dataset first")
 
 
-def _check_levels(arch: Arch | None, names: tuple[str, ...], path: str, who: str, checked: Checked) -> None:
-    known = Network(arch=arch).levels()
+def _check_levels(network: Network | None, names: tuple[str, ...], path: str, who: str, checked: Checked) -> None:
+    known = network.levels() if network is not None else []
     for name in names:
         if known and name not in known:
             message = f"the {who} has no level {name!r}"
@@ -217,20 +221,20 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
         checked.refuse("distill.levels_differ", message, f"{path}.teacher_at")
     if len(set(term.at)) != len(term.at):
         checked.refuse("distill.level_twice", "a level is named twice", f"{path}.at", value=list(term.at))
-    student_arch = checked.student.arch if checked.student else None
-    _check_levels(student_arch, term.at, f"{path}.at", "student", checked)
+    student, teacher = checked.student, checked.teacher
+    _check_levels(student, term.at, f"{path}.at", "student", checked)
     teacher_path = f"{path}.teacher_at" if term.teacher_at else f"{path}.at"
-    teacher_arch = checked.teacher.arch if checked.teacher else None
-    _check_levels(teacher_arch, term.teacher_at or term.at, teacher_path, "teacher", checked)
-    if teacher_arch is not None and (closed := no_way_on(term, teacher_arch.family)) is not None:
+    _check_levels(teacher, term.teacher_at or term.at, teacher_path, "teacher", checked)
+    family = teacher.family if teacher is not None else None
+    if family is not None and (closed := no_way_on(term, family)) is not None:
         checked.problems.append(closed.within(path))
-    if student_arch is not None and teacher_arch is not None:
-        if (foreign := other_head(term, student_arch, teacher_arch)) is not None:
+    if student is not None and student.arch is not None and family is not None:
+        assert teacher is not None
+        if (foreign := other_head(term, student.arch, teacher.arch)) is not None:
             checked.problems.append(foreign.within(path))
-        # The number of classes is no matter here: only strides are compared.
-        strides = [{one.name: one.stride for one in levels_of(arch, 2)} for arch in (student_arch, teacher_arch)]
-        if (far := far_levels(term, *strides)) is not None:
-            checked.problems.append(far.within(path))
+    strides = [network.strides() if network is not None else {} for network in (student, teacher)]
+    if (far := far_levels(term, *strides)) is not None:
+        checked.problems.append(far.within(path))
     if term.weight == 0:
         checked.note("distill.no_effect", "the term has weight 0: it trains nothing", f"{path}.weight")
     if term.method == "acam":

@@ -25,6 +25,8 @@ def network_label(network: Network | None) -> str | None:
     """Short name of a network, `(from its weights)` where only they know."""
     if network is None:
         return None
+    if network.graph is not None:
+        return network.graph.label
     return arch_label(network.arch) if network.arch is not None else "network of its weights"
 
 

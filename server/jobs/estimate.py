@@ -9,6 +9,7 @@ from acamkd_core.spec.job import JobSpec
 from server.db.tables import Job
 from server.jobs import repository
 from server.jobs.checks import Checked, train_images
+from server.jobs.graph import evaluation_size
 
 _LOOK_BACK = 50  # jobs
 
@@ -21,19 +22,6 @@ def iterations_of(spec: JobSpec, checked: Checked) -> int | None:
     if spec.schedule.epochs is None or not images:
         return None
     return round(spec.schedule.epochs * max(1, images // spec.batch.global_size))
-
-
-def _input_size(spec: JobSpec, checked: Checked) -> tuple[int, int] | None:
-    if getattr(spec.augment, "crop", None) is not None:
-        height, width = spec.augment.crop  # type: ignore[misc]
-        return height, width
-    stored: tuple[int, int] | None = None
-    sizes = (checked.dataset.report or {}).get("sizes") or [] if checked.dataset is not None else []
-    if spec.dataset.format == "scenes":
-        stored = spec.dataset.size
-    elif len(sizes) == 1:
-        stored = (sizes[0]["height"], sizes[0]["width"])
-    return spec.augment.padded(spec.augment.fitted(stored)) if stored is not None else None
 
 
 def _level(arch: object, name: str, classes: int) -> LevelFacts | None:
@@ -49,7 +37,7 @@ def pair_words(spec: JobSpec, checked: Checked) -> str:
         checked.dataset.classes if checked.dataset is not None else checked.teacher.classes if checked.teacher else []
     )
     classes = len(named)
-    size = _input_size(spec, checked)
+    size = spec.augment.crop or evaluation_size(spec, checked)
     words: dict[str, None] = {}
     for term in spec.distill:
         for name, teacher_name in zip(term.at, term.teacher_at or term.at, strict=False):

@@ -9,11 +9,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
+from acamkd_core.onnx_file import read_onnx
+from acamkd_core.onnx_plan import OnnxPlan, plan_onnx
 from acamkd_core.spec.api import TERMINAL_STATES
 from acamkd_core.spec.archs import Arch
-from acamkd_core.spec.catalog import load_catalog
+from acamkd_core.spec.catalog import levels_of, load_catalog
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import WeightsSpec
+from acamkd_core.spec.models import TeacherSpec, WeightsSpec
 from acamkd_core.spec.native import read_native_header
 from server.auth.service import CallerScope
 from server.db.tables import Job
@@ -33,6 +35,7 @@ class Network:
     input: dict[str, str] | None = None  # how a worker finds its file
     parents: dict[str, str] = field(default_factory=dict)  # jobs that have to end first: id -> name
     counted: int | None = None  # parameters, as a run found them
+    graph: OnnxPlan | None = None  # of a teacher in an ONNX file
 
     def with_arch(self, arch: Any) -> Network:
         """The same with the spec's architecture, which wins over the one that the weights carry."""
@@ -40,12 +43,26 @@ class Network:
 
     def levels(self) -> list[str]:
         """Names of the levels that distillation can use; empty when the architecture is not known yet."""
+        if self.graph is not None:
+            return list(self.graph.features.values())
         if self.arch is None:
             return []
         for preset in load_catalog().presets:
             if preset.arch.family == self.arch.family:
                 return [level.name for level in preset.levels]
         return []
+
+    def strides(self) -> dict[str, int]:
+        """Strides of the levels, where they are known."""
+        if self.graph is not None:
+            return self.graph.strides()
+        # The number of classes is no matter here: only strides are asked for.
+        return {} if self.arch is None else {one.name: one.stride for one in levels_of(self.arch, 2)}
+
+    @property
+    def family(self) -> str | None:
+        """The family's name; `onnx` for a graph; None when it is not known yet."""
+        return "onnx" if self.graph is not None else self.arch.family if self.arch is not None else None
 
     def parameters(self) -> int | None:
         """As a run counted them, or a preset's at the catalog's number of classes; None for any other network."""
@@ -97,6 +114,16 @@ def _of_model(session: Session, caller: CallerScope, ref: str, where: str) -> Ne
         counted=row.parameters,
         input={"artifact": row.artifact_id},
     )
+
+
+def graph_of(spec: TeacherSpec, file: Path, task: str, *, field: str) -> Network:
+    """The teacher in an ONNX file, which is read but not run.
+
+    Raises:
+        CoreError: the codes of `read_onnx` and `plan_onnx`.
+    """
+    graph = plan_onnx(read_onnx(file, field=field), spec, task=task)
+    return Network(classes=list(graph.classes), counted=graph.file.parameters, graph=graph)
 
 
 def network_of(session: Session, caller: CallerScope, weights: WeightsSpec, *, field: str) -> Network:

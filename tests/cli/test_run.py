@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.cli.running import TINY, clean_environment
+from tests.onnx_graphs import segmenter, write
 
 RUN = [sys.executable, "-m", "cli.main", "run"]
 
@@ -58,6 +59,18 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_second_run_ends_like_an_undisturbed_o
     found = json.loads(resumed.stdout)
     assert found["weights_digest"] == expected["weights_digest"]
     assert found["metrics"] == expected["metrics"]
+
+
+def test_a_teacher_beside_the_job_file(tmp_path: Path) -> None:
+    """Paths start at the job file, also for graphs; the run is a process that never saw the server's checks."""
+    (tmp_path / "jobs").mkdir()
+    write(tmp_path / "jobs" / "teacher.onnx", segmenter())
+    teacher = {"weights": "./teacher.onnx", "expect": {"miou": 10, "tolerance": 100}}
+    spec = {**TINY, "teacher": teacher, "distill": "logit", "schedule": {"iterations": 2}}
+    (tmp_path / "jobs" / "taught.yaml").write_text(yaml.safe_dump(spec))
+    done = run(tmp_path, "jobs/taught.yaml", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert "teacher/miou" in json.loads(done.stdout)["metrics"]
 
 
 def test_mistakes_before_anything_starts(tmp_path: Path) -> None:

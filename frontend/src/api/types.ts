@@ -36,7 +36,7 @@ export interface AlarmPayload {
 export interface ProfilePayload {
   arch: string;
   parameters: number;
-  macs: number;
+  macs: number | null; // null: a network that another runtime runs
   latency_ms: number;
   latency_conditions: string;
 }

@@ -171,10 +171,29 @@ export function KindField(props: FieldProps) {
   );
 }
 
-/** Plain values as one line: `12, 24, 36`. Kept as typed until it is left, because a half-typed list is no list. */
-export function ListField(props: FieldProps) {
+/** Plain values as one line: `12, 24, 36`. */
+export const ListField = (props: FieldProps) => (
+  <LineField
+    {...props}
+    words={{ show: listText, read: parseList, tidy: (text) => text.replace(/[[\]"]/g, '').replaceAll(',', ', ') }}
+  />
+);
+
+/** Names to values as one line of YAML: `{stem: c2}`, or a word that stands for them. */
+export const MappingField = (props: FieldProps) => (
+  <LineField {...props} words={{ show: mappingText, read: parseMapping, tidy: (text) => text.replaceAll('"', '') }} />
+);
+
+interface Words {
+  show: (value: unknown) => string;
+  read: (text: string) => unknown;
+  tidy: (fallback: string) => string;
+}
+
+/** A value in one line of text. Kept as typed until it is left, because a half-typed list is no list. */
+function LineField({ words, ...props }: FieldProps & { words: Words }) {
   const { node } = options(props);
-  const shown = listText(props.formData);
+  const shown = words.show(props.formData);
   const [text, setText] = useState(shown);
   useEffect(() => setText(shown), [shown]);
   const errors = flatten(errorsOf(props));
@@ -182,10 +201,10 @@ export function ListField(props: FieldProps) {
     <TextInput
       id={id(props)}
       value={text}
-      placeholder={standsFor(context(props), id(props), node.default).replace(/[[\]"]/g, '').replaceAll(',', ', ')}
+      placeholder={words.tidy(standsFor(context(props), id(props), node.default))}
       error={errors.join('\n') || undefined}
       onChange={(event) => setText(event.currentTarget.value)}
-      onBlur={() => text !== shown && props.onChange(parseList(text), props.fieldPathId.path)}
+      onBlur={() => text !== shown && props.onChange(words.read(text), props.fieldPathId.path)}
       onKeyDown={(event) => event.key === 'Enter' && event.currentTarget.blur()}
     />
   );
@@ -205,6 +224,20 @@ export function parseList(text: string): unknown[] | string | undefined {
   if (text.trim() === '') return undefined;
   try {
     return parse(`[${text}]`) as unknown[];
+  } catch {
+    return text;
+  }
+}
+
+export const mappingText = (value: unknown): string =>
+  isSpec(value) ? stringify(value, { collectionStyle: 'flow', lineWidth: 0 }).trim() : listText(value);
+
+/** What a line of YAML says, with or without its braces; a line that says nothing yet stays text. */
+export function parseMapping(text: string): unknown {
+  const line = text.trim();
+  if (line === '') return undefined;
+  try {
+    return parse(line.includes(':') && !line.startsWith('{') ? `{${line}}` : line) as unknown;
   } catch {
     return text;
   }

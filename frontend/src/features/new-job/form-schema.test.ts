@@ -2,7 +2,7 @@ import ajv from '@rjsf/validator-ajv8';
 import { describe, expect, it } from 'vitest';
 import openapi from '../../../openapi.json';
 import { dereference, draw, drawObject, members, type Node } from './form-schema';
-import { listText, parseList } from './fields';
+import { listText, mappingText, parseList, parseMapping } from './fields';
 
 // The schemas of the spec as the server publishes them; the form's own endpoint serves the same, without null branches.
 const schemas = (openapi as unknown as { components: { schemas: Record<string, Node> } }).components.schemas;
@@ -37,6 +37,14 @@ describe('the form drawn from the schema', () => {
     expect(ui.kind['ui:widget']).toBe('hidden');
   });
 
+  it('draws free names to values as one line', () => {
+    const onnx = (whole.properties as Record<string, Node>).teacher as Node;
+    const teacher = (onnx.anyOf as Node[]).find((option) => option.type === 'object')!;
+    const described = ((teacher.properties as Record<string, Node>).onnx!.anyOf as Node[])[0]!;
+    expect(drawObject(described).ui.features['ui:field']).toBe('mapping');
+    expect(draw('map', { anyOf: [{ const: 'by_name' }, { type: 'object' }] }).ui['ui:field']).toBe('mapping');
+  });
+
   it('joins choices that the schema splits', () => {
     const drawn = draw('backbone', { anyOf: [{ enum: ['a', 'b'], type: 'string' }, { const: 'c', type: 'string' }] });
     expect(drawn.schema).toMatchObject({ type: 'string', enum: ['a', 'b', 'c'] });
@@ -54,4 +62,21 @@ describe('plain lists on one line', () => {
   });
 
   it('takes nothing as absent', () => expect(parseList(' ')).toBeUndefined());
+});
+
+describe('a mapping on one line', () => {
+  it.each([
+    ['{ stem: c2, /layer4/Relu: c5 }', { stem: 'c2', '/layer4/Relu': 'c5' }],
+    ['by_name', 'by_name'],
+    ['{ car: vehicle, "traffic light": sign }', { car: 'vehicle', 'traffic light': 'sign' }],
+  ])('%s', (text, value) => {
+    expect(parseMapping(text)).toEqual(value);
+    expect(parseMapping(mappingText(value))).toEqual(value);
+  });
+
+  it('needs no braces, and takes nothing as absent', () => {
+    expect(parseMapping('stem: c2, body: c3')).toEqual({ stem: 'c2', body: 'c3' });
+    expect(parseMapping(' ')).toBeUndefined();
+    expect(parseMapping('{stem: ')).toBe('{stem: ');
+  });
 });

@@ -54,6 +54,7 @@ export function draw(name: string, node: Node): Drawn {
     if (isNode(items) && members(items)) return { schema: words, ui: own('terms', { name, node: items }) };
     return { schema: words, ui: own('list', { node }) };
   }
+  if (isMapping(node)) return { schema: words, ui: own('mapping', { node }) };
   const { default: fallback, ...rest } = flat(node);
   const ui: UiSchema = { 'ui:options': { fallback: fallback as never } };
   if (node.readOnly || node.const !== undefined) ui['ui:widget'] = 'hidden';
@@ -80,6 +81,11 @@ const own = (field: string, extra: Node): UiSchema => ({
   'ui:fieldReplacesAnyOrOneOf': true,
   'ui:options': extra as never,
 });
+
+/** Free names to values, or a word that stands for such a mapping: no fields that could be drawn one by one. */
+const isMapping = (node: Node): boolean =>
+  (node.type === 'object' && !isNode(node.properties)) ||
+  (Array.isArray(node.anyOf) && (node.anyOf as Node[]).some((option) => option.type === 'object' && isMapping(option)));
 
 /** `anyOf` of plain choices as one choice. */
 function flat(node: Node): Node {

@@ -3,7 +3,7 @@ import { Theme } from '@rjsf/mantine';
 import type { ErrorSchema, ValidatorType } from '@rjsf/utils';
 import { useMemo } from 'react';
 import { errorTree } from './errors';
-import { KindField, ListField, ShortField, TermsField } from './fields';
+import { KindField, ListField, MappingField, ShortField, TermsField } from './fields';
 import { ID, type SpecContext } from './form-context';
 import { dereference, drawObject, type Node } from './form-schema';
 import { CheckboxWidget, FieldTemplate, InputTemplate, ObjectFieldTemplate, SelectWidget, TextareaWidget } from './templates';
@@ -21,7 +21,7 @@ const validator: ValidatorType = {
   rawValidation: () => ({ errors: [] }),
 };
 
-const fields = { short: ShortField, terms: TermsField, list: ListField, kind: KindField };
+const fields = { short: ShortField, terms: TermsField, list: ListField, mapping: MappingField, kind: KindField };
 const templates = { FieldTemplate, ObjectFieldTemplate, BaseInputTemplate: InputTemplate };
 const widgets = { SelectWidget, CheckboxWidget, TextareaWidget };
 
