@@ -34,6 +34,10 @@ def run(
         typer.Option("--input", metavar="job:x=PATH", help="Local file for what the spec names; may be repeated."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:<n>.")] = "auto",
+    nproc: Annotated[
+        int | None,
+        typer.Option("--nproc", min=1, max=64, help="Processes that train together; automatic: as the job says."),
+    ] = None,
     output: Output = Format.table,
 ) -> int:
     """Do a job on this machine, without a service. Ctrl-C writes a checkpoint and ends with 3; --resume goes on."""
@@ -44,6 +48,8 @@ def run(
 
     data = anchor_paths(load_spec(file, parse_sets(set)), file.expanduser().resolve().parent, must_exist=False)
     data.setdefault("name", _name_of(file))
+    if nproc is not None:
+        data["resources"] = {**(data.get("resources") or {}), "processes": nproc}
     spec = parse_job(data)
     inputs = _inputs(input)
     _check_references(spec, inputs)

@@ -23,6 +23,7 @@ _PREFIXES = (
     "OPENBLAS_",
     "KMP_",
     "NCCL_",
+    "GLOO_",
     "CUBLAS_",
     "CUDA_",
     "NVIDIA_",

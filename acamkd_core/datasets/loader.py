@@ -83,7 +83,7 @@ class TrainLoader:
         workers: loader processes; 0 loads in this process.
         start_iteration: number of batches already consumed.
         splits: roles whose items are mixed; those that the dataset lacks are skipped, except the first.
-        cache_bytes: memory for decoded samples over all loader processes.
+        cache_bytes: memory for decoded samples over all loader processes of all ranks.
         rank, world: this process's share of every batch (each takes every `world`-th image).
 
     Raises:
@@ -126,7 +126,7 @@ class TrainLoader:
         self.iterations_per_epoch = len(items) // batch
         self._seed, self._start, self._rank, self._world = seed, start_iteration, rank, world
         self._workers = workers
-        source = DecodedItems(dataset, items, cache_bytes // max(1, workers))
+        source = DecodedItems(dataset, items, cache_bytes // max(1, workers) // world)
         self._samples = _TrainSamples(source, task, seed)
         self._collate = _Collate(task)
 
@@ -182,8 +182,13 @@ class EvalLoader:
         return self._source.load(index)
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.share(0, 1)
+
+    def share(self, rank: int, world: int) -> Iterator[Batch]:
+        """Every `world`-th image from `rank` on; the shares of all ranks are the split, each image once."""
         # Sizes are known only after decoding, so samples come one by one and are put together here.
-        single = _batches(self._samples, _first, iter([(0, i)] for i in range(len(self.items))), self._workers)
+        keys = iter([(0, i)] for i in range(rank, len(self.items), world))
+        single = _batches(self._samples, _first, keys, self._workers)
         waiting: list[_Loaded] = []
         for loaded in single:
             full = len(waiting) == self.batch

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from acamkd_core import ranks
 from acamkd_core.datasets.base import Dataset
 from acamkd_core.datasets.loader import EvalLoader, TrainLoader
 from acamkd_core.datasets.registry import open_dataset
@@ -125,6 +127,7 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
         CoreError: `teacher.other_classes`, `level.unknown`, `weights.*`, and what the methods refuse.
     """
     spec, dataset = data.spec, data.dataset
+    rank, world = ranks.rank(), ranks.world()
     notes: list[str] = []
     task = build_task(spec, dataset)
     seed_torch(spec.seed, "student")
@@ -140,6 +143,8 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
     if spec.student.inherit:
         assert teacher is not None
         notes += [f"student {name}: {inherit(student, teacher, name)}" for name in spec.student.inherit]
+    if spec.train.sync_bn and world > 1:
+        student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
     student.freeze(spec.student.freeze.stages, norm=spec.student.freeze.norm == "eval")
     methods, pairs = _methods(spec, student, teacher, len(dataset.classes), run, device)
     if isinstance(teacher, OnnxNetwork):
@@ -150,8 +155,9 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
             if network is not None:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = partial(
-        TrainLoader, dataset, task, seed=spec.seed, batch=spec.batch.global_size, workers=spec.batch.workers
-    )
+        TrainLoader, dataset, task, seed=spec.seed, batch=spec.batch.global_size,
+        workers=-(-spec.batch.workers // world), rank=rank, world=world,
+    )  # fmt: skip
     per_epoch = loader().iterations_per_epoch
     val = EvalLoader(dataset, task, "val", batch=spec.evaluation.batch_size)
     test = EvalLoader(dataset, task, "test", batch=spec.evaluation.batch_size) if dataset.splits().get("test") else None

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from acamkd_core import ranks
 from acamkd_core.engine.build import build, load_data
 from acamkd_core.engine.deliver import deliver
 from acamkd_core.engine.evaluate import Score, evaluate, evaluation_event
@@ -32,16 +33,22 @@ from acamkd_core.tasks.pictures import heat
 def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], bool], device: torch.device) -> JobResult:
     """Data, networks, teacher check, training, test score, exports, gate, bundle.
 
+    Of several processes (`ranks.py`) all train and score; data are generated and inspected, and files written, by rank 0
+    alone, and the others are done after the last score.
+
     Raises:
         CoreError, NonFiniteLoss: see `trainer.train`; `run_job` turns them into a failed result.
     """
     be_deterministic()
+    first = ranks.rank() == 0
     emit(StageEvent(stage="data"))
-    data = load_data(spec, run)
-    if check_dataset(data.dataset, run, emit=emit, should_stop=should_stop) is None:
+    with ranks.first_alone():  # what it makes or fetches, the others find
+        data = load_data(spec, run)
+    if not ranks.from_first(lambda: check_dataset(data.dataset, run, emit=emit, should_stop=should_stop) is not None):
         return JobResult("stopped", "stopped")
     emit(StageEvent(stage="build"))
-    built = build(data, run, device)
+    with ranks.first_alone():
+        built = build(data, run, device)
     spec, parts = built.spec, built.parts
     images = ", ".join(f"{count} {split}" for split, count in data.dataset.splits().items())
     emit(
@@ -56,7 +63,8 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
             spec=spec.model_dump(mode="json"), automatic=built.automatic, dataset=data.facts(), pairs=built.pairs
         )
     )
-    _profile(parts, spec, emit)
+    if first:
+        _profile(parts, spec, emit)
 
     teacher_metrics: dict[str, float] = {}
     if parts.teacher is not None and run.resume is None:
@@ -75,6 +83,7 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
 
     chosen = outcome.best_student if spec.checkpoint.select == "best" else outcome.last_student
     parts.student.load_state_dict(chosen)
+    ranks.copy_from_first(parts.student.buffers())  # averaged statistics are each process's own
     position = outcome.position
     metrics = {f"teacher/{k}": v for k, v in position.teacher_metrics.items()}
     if position.best_score is not None:
@@ -103,6 +112,9 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
             return JobResult("stopped", "stopped", iteration=position.iteration)
         metrics |= found
 
+    if not first:
+        return JobResult("succeeded", outcome.reason, iteration=position.iteration)
+    ranks.plain_norm(parts.student)
     finished = deliver(built, data, run, metrics=metrics, test=score, emit=emit, should_stop=should_stop)
     if finished is None:
         return JobResult("stopped", "stopped", iteration=position.iteration)
@@ -204,7 +216,7 @@ def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit, should_stop: Callabl
             field="teacher.expect",
             value=round(value, 2),
         )
-    constant = parts.task.constant_score(batch.targets for batch in parts.val)
+    constant = ranks.from_first(lambda: parts.task.constant_score(batch.targets for batch in parts.val))
     if value <= constant:
         info = ErrorInfo(
             code="teacher.below_constant",

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from acamkd_core import ranks
 from acamkd_core.engine.parts import EvaluationBatches, Parts, picture_stats
 from acamkd_core.methods.base import Method, StepContext
 from acamkd_core.models.base import ModelOutput
@@ -40,19 +41,31 @@ def evaluate(
     predict: Callable[[nn.Module, Tensor], Any] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Score | None:
-    """Scores `model` in eval mode and leaves its mode as it was. `each` sees the decoded predictions of every batch.
+    """Scores `model` in eval mode and leaves its mode as it was.
 
-    `predict` makes them of model and images; without it they are of a single pass.
-    Returns None when `should_stop` asked to end in the middle.
+    `predict` makes predictions of model and images; without it they are of a single pass.
+    Of several processes each passes its share of the images, and all get the score of the whole split, which rank 0
+    computes. With `each`, which sees the predictions of every batch, one process passes all of them alone.
+    Returns None when `should_stop` asked to end in the middle, in all processes when it asked one.
     """
     started = time.monotonic()
     training = model.training
     model.eval()
     metric = task.metric()
+    shared = each is None and ranks.world() > 1
+    batches = data.share(ranks.rank(), ranks.world()) if shared else iter(data)
     try:
-        for batch in data:
-            if should_stop is not None and should_stop():
+        while True:
+            batch = next(batches, None)
+            stop, more = should_stop is not None and should_stop(), batch is not None
+            if shared:  # who has no batch left still answers, until nobody has one
+                stop, more = ranks.any_of(stop), ranks.any_of(more)
+            if stop and more:
                 return None
+            if not more:
+                break
+            if batch is None:
+                continue
             images = batch.images.to(device)
             if predict is not None:
                 prediction = predict(model, images)
@@ -63,7 +76,9 @@ def evaluate(
                 each(prediction)
     finally:
         model.train(training)
-    metrics, per_class = metric.compute()
+    if shared:
+        metric.merge(ranks.gathered(metric.state()))
+    metrics, per_class = ranks.from_first(metric.compute) if shared else metric.compute()
     return Score(metrics, per_class, time.monotonic() - started)
 
 

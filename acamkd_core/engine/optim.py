@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from acamkd_core.engine.parts import trainable
-from acamkd_core.spec.job import OptimizerSpec, ScheduleSpec
+from acamkd_core.spec.training import OptimizerSpec, ScheduleSpec
 
 
 def build_optimizer(spec: OptimizerSpec, student: nn.Module, methods: nn.Module) -> torch.optim.Optimizer:

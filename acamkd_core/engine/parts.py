@@ -33,6 +33,10 @@ class EvaluationBatches(Protocol):
 
     def __iter__(self) -> Iterator[Batch]: ...
 
+    def share(self, rank: int, world: int) -> Iterator[Batch]:
+        """Every `world`-th image from `rank` on: no image twice, none lost, and none made up to even the shares."""
+        ...
+
     def __len__(self) -> int:
         """Number of images."""
         ...

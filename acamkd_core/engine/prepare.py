@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 
+from acamkd_core import ranks
 from acamkd_core.engine import checkpoint as ckpt
 from acamkd_core.engine.parts import Emit, Parts
 from acamkd_core.engine.randomness import seed_torch
@@ -75,7 +76,7 @@ class Preparation:
             for parameter in parameters:
                 parameter.requires_grad_(True)
             while position.prepared < self.iterations:
-                if should_stop():
+                if ranks.any_of(should_stop()):
                     save()
                     return False
                 terms = self._step(next(batches), position)
@@ -104,7 +105,7 @@ class Preparation:
             group["lr"] = stage.lr * max(0.0, 1.0 - step / stage.iterations) ** POWER
         sums: dict[str, float] = {}
         for number, (images, targets) in enumerate(split(batch.images, batch.targets, position.accumulate)):
-            seed_torch(self.spec.seed, "prepare", step, number)
+            seed_torch(self.spec.seed, "prepare", step, number, *ranks.own_seed())
             share = images.shape[0] / batch.images.shape[0]
             images = images.to(parts.device, non_blocking=True)
             if self.spec.train.channels_last:
@@ -119,12 +120,14 @@ class Preparation:
                         name = f"{method.name}/{name}"
                         terms[name] = terms[name] + value if name in terms else value
                 total = torch.stack(list(terms.values())).sum()
-                current = {name: float(value.detach()) for name, value in terms.items()}
-                if not math.isfinite(float(total.detach())):
+                *values, whole = ranks.means([float(value.detach()) for value in (*terms.values(), total)])
+                current = dict(zip(terms, values, strict=True))
+                if not math.isfinite(whole):
                     raise NonFiniteLoss(0, current)
                 (total * share).backward()
                 for name, number_value in current.items():
                     sums[name] = sums.get(name, 0.0) + number_value * share
+        ranks.average_gradients(parameter for _, stage in running for parameter in stage.parameters)
         clip_or_refuse(self.optimizer, torch.amp.GradScaler(enabled=False), None, -1, sums)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -2,6 +2,7 @@
 
 A child reads `run.json` in its folder, writes `events.jsonl`, and ends with 0 (succeeded), 1 (failed, the result event
 says why) or 3 (stopped on request). Its standard input is a lifeline: at its end the supervisor is gone, and so are we.
+A job of several processes becomes torchrun's agent here (`launch.py`), and its ranks come through here again.
 """
 
 from __future__ import annotations
@@ -21,22 +22,23 @@ from typing import Any
 
 import torch
 
+from acamkd_core import ranks
 from acamkd_core.engine.distil import distil
 from acamkd_core.engine.events_file import EventsFile
 from acamkd_core.engine.inspection import run_inspection
+from acamkd_core.engine.launch import launch
 from acamkd_core.engine.memory import is_out_of_memory
 from acamkd_core.engine.parts import Emit, Run
-from acamkd_core.engine.result import JobResult
+from acamkd_core.engine.result import EXIT_CODES, JobResult
 from acamkd_core.engine.trainer import NonFiniteLoss
 from acamkd_core.spec.errors import CoreError, ErrorInfo
-from acamkd_core.spec.events import LogEvent, ResultEvent
+from acamkd_core.spec.events import AnyEvent, LogEvent, ResultEvent
 from acamkd_core.spec.job import InspectSpec, JobSpec, parse_job
 
 # What a disk says when nothing can be written: no mistake in a spec, but nothing that we could mend either.
 _DISK = {
     errno.ENOSPC: "disk.full", errno.EDQUOT: "disk.full", errno.EROFS: "disk.read_only", errno.EACCES: "disk.no_access",
 }  # fmt: skip
-EXIT_CODES = {"succeeded": 0, "failed": 1, "stopped": 3}
 
 
 def run_job(
@@ -49,7 +51,7 @@ def run_job(
         paths: where to write, what to read, what to resume from.
         emit: takes each typed event, in order.
         should_stop: asked at every step; True ends the run after a checkpoint.
-        device: `auto`, `cpu`, `cuda` or `cuda:<n>`.
+        device: `auto`, `cpu`, `cuda` or `cuda:<n>`; of several processes each takes the GPU of its own number.
 
     Returns:
         status, reason, error and metrics; the same is the last event.
@@ -73,12 +75,16 @@ def run_job(
         reason = "out_of_memory" if error.code.startswith("out_of_memory") else "spec_or_data"
         result = JobResult("failed", reason, error.info)
     except Exception as error:
+        # When a rank has died, torchrun asks the group of each other one to end, the loader processes too.
+        if ranks.lost_peer(error) or (ranks.world() > 1 and should_stop()):
+            traceback.print_exc()
+            return JobResult("lost", "bug")
         emit(LogEvent(level="error", message=traceback.format_exc()))
         if is_out_of_memory(error):
             info = ErrorInfo(
                 code="out_of_memory",
                 message="the run does not fit into memory",
-                hint="a smaller batch, crop or network",
+                hint="a smaller batch, crop or network, or batch.accumulate: more passes a step",
                 value=str(error)[:300],
             )
             result = JobResult("failed", "out_of_memory", info)
@@ -129,13 +135,6 @@ def _device(name: str, spec: JobSpec) -> torch.device:
         raise CoreError(
             "device.unknown", f"there is no device {name!r}", hint="auto, cpu, cuda or cuda:<n>", value=name
         ) from None
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise CoreError(
-            "device.no_gpu",
-            f"{name} is asked for, and this machine has {torch.cuda.device_count()} GPUs that PyTorch can use",
-            hint="use cpu, or a PyTorch build for your GPU",
-            value=name,
-        )
     if spec.resources.gpus > 0 and chosen.type == "cpu":
         raise CoreError(
             "device.no_gpu",
@@ -143,14 +142,21 @@ def _device(name: str, spec: JobSpec) -> torch.device:
             field="resources.gpus",
             value=spec.resources.gpus,
         )
-    if spec.resources.gpus > 1:
+    if chosen.type == "cuda" and ranks.world() > 1:
+        if chosen.index is not None:
+            raise CoreError(
+                "device.one_gpu", f"{ranks.world()} processes cannot share {name}", hint="use cuda", value=name
+            )
+        chosen = torch.device("cuda", ranks.local_rank())
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise CoreError(
-            "device.one_gpu",
-            "this version trains on one GPU",
-            hint="set resources.gpus to 1",
-            field="resources.gpus",
-            value=spec.resources.gpus,
+            "device.no_gpu",
+            f"{chosen} is asked for, and this machine has {torch.cuda.device_count()} GPUs that PyTorch can use",
+            hint="use cpu, fewer resources.gpus, or a PyTorch build for your GPU",
+            value=str(chosen),
         )
+    if chosen.type == "cuda" and ranks.world() > 1:
+        torch.cuda.set_device(chosen)
     if spec.train.precision == "fp16" and chosen.type == "cpu":
         raise CoreError(
             "precision.fp16_on_cpu", "fp16 needs a GPU", hint="use fp32 or bf16", field="train.precision", value="fp16"
@@ -196,17 +202,43 @@ def main(arguments: list[str] | None = None) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group: the supervisor decides
-    emit = EventsFile(options.dir / "events.jsonl")
+    emit = _events(options.dir)
     try:
         spec, run, data = read_run(options.dir)
     except CoreError as error:
         emit(ResultEvent(status="failed", reason="spec_or_data", error=error.info))
         return 1
-    if data.get("threads"):
-        torch.set_num_threads(data["threads"])
-    result = run_job(spec, paths=run, emit=emit, should_stop=stop.is_set, device=data.get("device", "auto"))
+    world = spec.resources.world if isinstance(spec, JobSpec) else 1
+    if world > 1 and not ranks.started_by_torchrun():
+        emit.close()
+        return launch(options.dir, world, sys.argv[1:] if arguments is None else arguments)
+    if data.get("threads") or world > 1:
+        torch.set_num_threads(max(1, (data.get("threads") or os.cpu_count() or 1) // world))
+    with ranks.joined(options.dir):
+        speak = emit if ranks.rank() == 0 else _only_failures(emit)
+        result = run_job(spec, paths=run, emit=speak, should_stop=stop.is_set, device=data.get("device", "auto"))
+        first = ranks.rank() == 0
     emit.close()
-    return EXIT_CODES[result.status]
+    # An end that all ranks came to together is rank 0's to tell, and it may still have a checkpoint to write: a code
+    # other than 0 would have it killed for that.
+    agreed = result.status == "stopped" or result.reason == "non_finite_loss"
+    return 0 if agreed and not first else EXIT_CODES[result.status]
+
+
+def _events(folder: Path) -> EventsFile:
+    """Rank 0 writes the run's events. The others' files hold what made them fail alone, for the launcher."""
+    number = int(os.environ["RANK"]) if ranks.started_by_torchrun() else 0
+    return EventsFile(folder / ("events.jsonl" if number == 0 else f"rank-{number}.jsonl"))
+
+
+def _only_failures(emit: Emit) -> Emit:
+    def speak(event: AnyEvent) -> None:
+        if (isinstance(event, LogEvent) and event.level == "error") or (
+            isinstance(event, ResultEvent) and event.status == "failed"
+        ):
+            emit(event)
+
+    return speak
 
 
 if __name__ == "__main__":

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from acamkd_core import ranks
 from acamkd_core.engine import checkpoint as ckpt
-from acamkd_core.engine.parts import Parts
+from acamkd_core.engine.parts import Batch, Parts
 from acamkd_core.engine.randomness import generator, seed_torch
 from acamkd_core.engine.watch import Watch
-from acamkd_core.methods.base import StepContext
 from acamkd_core.models.base import ModelOutput
 from acamkd_core.spec.job import JobSpec
 
@@ -72,43 +73,45 @@ def clip_or_refuse(
 
 
 def forward_backward(
-    parts: Parts, spec: JobSpec, scaler: Any, images: Tensor, targets: Any, position: ckpt.Position, watch: Watch | None
+    learner: nn.Module,
+    parts: Parts,
+    spec: JobSpec,
+    scaler: Any,
+    batch: Batch,
+    position: ckpt.Position,
+    watch: Watch | None,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Gradients of one optimizer step. Returns the mean of every term over the micro-batches, and diagnostics.
+    """Gradients of one optimizer step: with several processes each on its share of the batch, the gradients averaged.
+
+    Returns the mean of every term over micro-batches and processes, and diagnostics (of this process's images).
 
     Raises:
-        NonFiniteLoss: when the sum of the terms is not finite.
+        NonFiniteLoss: when the sum of the terms is not finite, in all processes when it is not in one.
     """
-    device, step = parts.device, position.iteration
+    device, step, images = parts.device, position.iteration, batch.images
     sums: dict[str, float] = {}
     scalars: dict[str, float] = {}
-    pieces = list(split(images, targets, position.accumulate))
+    pieces = list(split(images, batch.targets, position.accumulate))
     for number, (part_images, part_targets) in enumerate(pieces):
-        # Dropout masks are a function of (seed, step, piece), so a resume needs no saved generator state.
-        seed_torch(spec.seed, "step", step, number)
+        # Dropout masks are a function of (seed, step, piece, rank), so a resume needs no saved generator state.
+        seed_torch(spec.seed, "step", step, number, *ranks.own_seed())
         share = part_images.shape[0] / images.shape[0]
         part_images = part_images.to(device, non_blocking=True)
         if spec.train.channels_last:
             part_images = part_images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=dtype(spec.train.precision), enabled=spec.train.precision != "fp32"):
-            teacher_out = teach(parts.teacher, part_images) if parts.methods else None  # a control may have no terms
-            out = parts.student(part_images)
-            terms = dict(parts.task.loss(parts.student, out, part_targets))
-            context = None
-            if teacher_out is not None:
-                context = StepContext(
-                    teacher=teacher_out, student=out, teacher_head=getattr(parts.teacher, "head", None),
-                    student_head=getattr(parts.student, "head", None), targets=part_targets, step=step, num_steps=parts.iterations,
-                    generator=generator(spec.seed, "method", step, number),
-                )  # fmt: skip
-                for method in parts.methods:
-                    for name, value in method(context).items():
-                        terms[name] = terms[name] + value if name in terms else value
-            total = torch.stack([value.float() for value in terms.values()]).sum()
-        current = {name: float(value.detach()) for name, value in terms.items()}
-        if not math.isfinite(float(total.detach())):
-            raise NonFiniteLoss(step + 1, current)
-        scaler.scale(total * share).backward()
+        with ranks.apart(learner) if number + 1 < len(pieces) else nullcontext():
+            with torch.autocast(device.type, dtype=dtype(spec.train.precision), enabled=spec.train.precision != "fp32"):
+                teacher_out = (
+                    teach(parts.teacher, part_images) if parts.methods else None
+                )  # a control may have no terms
+                noise = generator(spec.seed, "method", step, number, *ranks.own_seed())
+                terms, context = learner(part_images, part_targets, teacher_out, step, noise)
+                total = torch.stack([value.float() for value in terms.values()]).sum()
+            *values, whole = ranks.means([float(value.detach()) for value in (*terms.values(), total)])
+            current = dict(zip(terms, values, strict=True))
+            if not math.isfinite(whole):
+                raise NonFiniteLoss(step + 1, current)
+            scaler.scale(total * share).backward()
         for name, number_value in current.items():
             sums[name] = sums.get(name, 0.0) + number_value * share
         if watch is not None and context is not None and number == 0:

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acamkd_core import ranks
 from acamkd_core.engine import checkpoint as ckpt
 from acamkd_core.engine.evaluate import Score, draw_panels, evaluate, evaluation_event
+from acamkd_core.engine.learner import Learner
 from acamkd_core.engine.memory import is_out_of_memory
 from acamkd_core.engine.optim import build_optimizer, rate, set_rate
 from acamkd_core.engine.parts import Emit, Parts, Run
@@ -48,11 +50,15 @@ def train(
 ) -> Outcome:
     """Trains `parts.student` until the schedule, an early stop or `should_stop` ends it.
 
+    Of several processes each has its share of every batch, all come to the same ends at the same steps, and `emit` and the
+    run's folder are rank 0's: what the others say goes nowhere.
+
     Raises:
         NonFiniteLoss: before the optimizer saw the bad loss or gradient; a checkpoint of the last finite state was written.
         CoreError: `out_of_memory` when half the batch did not fit either, `disk.full`, `checkpoint.*`.
     """
     student, methods, device = parts.student, parts.method_modules, parts.device
+    first_rank = ranks.rank() == 0
     optimizer = build_optimizer(spec.optimizer, student, methods)
     scaler = torch.amp.GradScaler(device.type, enabled=spec.train.precision == "fp16" and device.type == "cuda")
     preparation = Preparation(parts, spec)
@@ -82,6 +88,8 @@ def train(
         )  # fmt: skip
 
     def save(is_best: bool, metrics: dict[str, float]) -> None:
+        if not first_rank:
+            return
         path = folder.write(snapshot(), is_best=is_best)
         emit(
             CheckpointEvent(
@@ -106,6 +114,7 @@ def train(
     milestones = [m * (parts.batches_per_epoch if spec.schedule.epochs else 1) for m in spec.schedule.milestones]
     student.train()
     methods.train()
+    learner = ranks.together(Learner(parts))
     if not preparation.run(position, clock, emit=emit, should_stop=should_stop, save=lambda: save(False, {})):
         return outcome("stopped")
     batches = parts.train(position.iteration)
@@ -121,6 +130,7 @@ def train(
         # `evaluated` is in the checkpoint: a stop in the middle of an evaluation repeats it after the resume.
         if due and position.evaluated != position.iteration:
             with _weights(student, average):
+                ranks.copy_from_first(student.buffers())
                 score = evaluate(student, parts.task, parts.val, device, should_stop=should_stop)
                 if score is not None:
                     position.evaluated = position.iteration
@@ -132,10 +142,11 @@ def train(
                     named = _named(score, parts.task.class_metric, clock)
                     emit(MetricsEvent(iteration=position.iteration, **finite_or_null(named)))
                     first = position.iteration <= parts.evaluate_every
-                    for panel in draw_panels(
-                        parts, run.folder, position.iteration, first=first, mask_picture=mask_picture
-                    ):
-                        emit(panel)
+                    if first_rank:
+                        for panel in draw_panels(
+                            parts, run.folder, position.iteration, first=first, mask_picture=mask_picture
+                        ):
+                            emit(panel)
             # Only here: inside, the student holds its averaged weights, and a checkpoint needs the trained ones.
             if score is None:
                 save(False, {})
@@ -148,7 +159,7 @@ def train(
             return outcome("early_stop")
         if position.iteration >= parts.iterations:
             return outcome("done")
-        if should_stop():
+        if ranks.any_of(should_stop()):
             save(False, {})
             return outcome("stopped")
 
@@ -160,15 +171,8 @@ def train(
         logging = (step + 1) % log_every == 0 or step % diagnose_every == 0
         before.keep()
         try:
-            terms, scalars = forward_backward(
-                parts,
-                spec,
-                scaler,
-                batch.images,
-                batch.targets,
-                position,
-                watch if step % diagnose_every == 0 else None,
-            )
+            watching = watch if first_rank and step % diagnose_every == 0 else None
+            terms, scalars = forward_backward(learner, parts, spec, scaler, batch, position, watching)
             clip_or_refuse(optimizer, scaler, spec.train.grad_clip, step, terms)
         except NonFiniteLoss as error:
             before.restore()
@@ -176,7 +180,8 @@ def train(
             emit(MetricsEvent(iteration=step + 1, **finite_or_null({f"loss/{k}": v for k, v in error.terms.items()})))
             raise
         except Exception as error:
-            if not is_out_of_memory(error):
+            # A process that starts a step anew would leave the others waiting in it.
+            if not is_out_of_memory(error) or ranks.world() > 1:
                 raise
             _halve(position, spec, error, emit)
             before.restore()

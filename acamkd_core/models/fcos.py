@@ -4,7 +4,8 @@ beside the boxes.
 
 A position of p3 to p7 learns the smallest object that it lies in, near whose centre it is (1.5 strides), and whose farthest
 side is within its level's range (4 to 8 strides; p3 from 0, p7 without end). Scores are the root of class probability
-times centre-ness. Positions in an image's padding are background, here as in the authors' code and torchvision. All three losses are sums over the batch divided by its positive positions.
+times centre-ness. Positions in an image's padding are background, here as in the authors' code and torchvision. All three
+losses are sums over the batch divided by its positive positions, over all processes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acamkd_core import ranks
 from acamkd_core.models.anchors import Sizes, clip_each
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, Selection, at_least_fp32
@@ -161,7 +163,8 @@ class FCOS(Detector):
                 for name, value in (("class", focal), ("box", giou), ("centre", centre)):
                     sums[name] = sums[name] + value
                 positives += int(positive.sum())
-            return {name: value / max(1, positives) for name, value in sums.items()}
+            number = max(1.0, ranks.total(positives)) / ranks.world()
+            return {name: value / number for name, value in sums.items()}
 
     def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         raw: PointMaps = out.raw

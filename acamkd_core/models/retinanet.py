@@ -3,7 +3,8 @@
 Nine anchors a position (three octaves, ratios 1:2, 1:1, 2:1) on p3 to p7. An anchor is positive from IoU 0.5 with an
 object, and the best anchor of each object always is; negative below 0.4; between, it does not count. Focal loss with
 alpha 0.25, gamma 2; L1 on offsets. Both are sums over an image divided by its positive anchors (at least 1), and the
-batch's mean is taken: torchvision's choice (mmdetection divides by the positives of the whole batch).
+batch's mean is taken, over the labelled images of all processes: torchvision's choice (mmdetection divides by the positives
+of the whole batch).
 
 Anchors whose cell begins in an image's padding do not count, as in mmdetection; torchvision takes them for background.
 
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acamkd_core import ranks
 from acamkd_core.models.anchors import Sizes, base_anchors, clip_each, decode, encode, grid_anchors
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, at_least_fp32
@@ -203,7 +205,10 @@ class RetinaNet(Detector):
                 wanted = encode(boxes_G4[match_A[positive]], anchors_A4[positive])
                 box_terms.append(F.l1_loss(offsets_A4[positive], wanted, reduction="sum") / number)
             nothing = logits_NAK.sum() * 0 + offsets_NA4.sum() * 0  # keeps the graph whole for a batch without labels
-            return {name: torch.stack(terms).mean() if terms else nothing
+            # 1 in one process; where some have fewer labelled images, theirs count less in the mean over processes.
+            labelled = ranks.total(len(rows)) / ranks.world()
+            share = len(rows) / labelled if labelled else 0.0
+            return {name: torch.stack(terms).mean() * share if terms else nothing
                     for name, terms in (("class", class_terms), ("box", box_terms))}  # fmt: skip
 
     def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:

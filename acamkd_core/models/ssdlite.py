@@ -7,8 +7,8 @@ map has three anchors only (a square of 0.1, and 2, 1/2 at 0.2), as in the publi
 paper's 4.3M parameters.
 
 Loss as in SSD: softmax over classes and background with the three hardest negatives for each positive anchor, smooth L1
-on offsets (variances 0.1 and 0.2), both divided by the batch's positives. The best anchor of each object is its own.
-Anchors are shares of the whole input: SSD stretches images to it; where one is padded, the padding is background.
+on offsets (variances 0.1 and 0.2), both divided by the batch's positives over all processes. The best anchor of each object
+is its own. Anchors are shares of the whole input: SSD stretches images to it; where one is padded, the padding is background.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acamkd_core import ranks
 from acamkd_core.models.anchors import Sizes, clip_each, decode, encode
 from acamkd_core.models.backbones import MobileNetV2
 from acamkd_core.models.base import Detector, Level, ModelOutput, Normalise, Selection
@@ -176,7 +177,8 @@ class SSDLite(Detector):
                 target = encode(boxes_G4[match_A[positive]], anchors_A4[positive], WEIGHTS)
                 box_sum = box_sum + F.smooth_l1_loss(offsets_NA4[row][positive], target, reduction="sum")
                 positives += count
-            return {"class": class_sum / max(1, positives), "box": box_sum / max(1, positives)}
+            number = max(1.0, ranks.total(positives)) / ranks.world()
+            return {"class": class_sum / number, "box": box_sum / number}
 
     def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         logits_NAK, offsets_NA4 = self._flat(out.raw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -18,6 +17,7 @@ from acamkd_core.spec.models import StudentSpec, TeacherSpec, weights_from_strin
 from acamkd_core.spec.presets import PRESETS
 from acamkd_core.spec.problems import closest, problems_of
 from acamkd_core.spec.tasks import TaskName
+from acamkd_core.spec.training import BatchSpec, OptimizerSpec, ResourceSpec, ScheduleSpec, TrainSpec
 
 
 class OhemSpec(SpecModel):
@@ -60,82 +60,6 @@ class TaskLossSpec(SpecModel):
         return value
 
 
-class OptimizerSpec(SpecModel):
-    """The optimizer. Nothing is scaled silently: the learning rate is the one written here."""
-
-    name: Literal["sgd", "adamw"] = Field(default="sgd", description="Optimizer.")
-    lr: float = Field(default=0.02, gt=0, description="Peak learning rate.")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum (sgd) or beta 1 (adamw).")
-    weight_decay: float = Field(default=5e-4, ge=0, description="Weight decay.")
-    method_lr_factor: float = Field(
-        default=1.0, gt=0, description="Learning-rate factor for a method's own parameters."
-    )
-
-
-class ScheduleSpec(SpecModel):
-    """How long, and how the learning rate moves. Exactly one of `iterations` and `epochs`."""
-
-    iterations: int | None = Field(default=None, ge=1, description="Number of optimizer steps.")
-    epochs: int | None = Field(default=None, ge=1, description="Number of passes over the training split.")
-    policy: Literal["poly", "cosine", "multistep", "constant"] = Field(default="poly", description="Decay.")
-    power: float = Field(default=0.9, gt=0, description="Exponent of the poly decay.")
-    milestones: tuple[int, ...] = Field(default=(), description="Steps of multistep, in the unit given above.")
-    gamma: float = Field(default=0.1, gt=0, le=1, description="Factor at each milestone.")
-    warmup_iterations: int = Field(default=0, ge=0, description="Linear warm-up from a tenth of the rate.")
-
-    @model_validator(mode="after")
-    def _one_length(self) -> ScheduleSpec:
-        if self.iterations is not None and self.epochs is not None:
-            raise ValueError("give iterations or epochs, not both")
-        if self.policy == "multistep" and not self.milestones:
-            raise refusal("multistep needs milestones", field="milestones", hint="e.g. [16, 22] of 24 epochs")
-        if any(b <= a for a, b in itertools.pairwise((0, *self.milestones))):
-            raise refusal("milestones must rise, from 1 on", field="milestones")
-        if self.iterations is not None and self.warmup_iterations >= self.iterations:
-            raise refusal(
-                f"a warm-up of {self.warmup_iterations} iterations leaves nothing of {self.iterations}",
-                field="warmup_iterations",
-            )
-        return self
-
-
-class BatchSpec(SpecModel):
-    """The global batch: images per optimizer step over all devices and accumulation steps."""
-
-    global_size: int = Field(default=8, ge=1, description="Images per optimizer step.")
-    accumulate: int = Field(default=1, ge=1, description="Forward passes per optimizer step; must divide the size.")
-    workers: int = Field(default=0, ge=0, le=64, description="Loader processes; results do not depend on it.")
-
-    @model_validator(mode="after")
-    def _divides(self) -> BatchSpec:
-        if self.global_size % self.accumulate:
-            whole = [str(n) for n in range(1, self.global_size + 1) if self.global_size % n == 0]
-            raise refusal(
-                f"accumulate ({self.accumulate}) does not divide global_size ({self.global_size})",
-                hint=f"{self.global_size} can be split into {', '.join(whole[:12])}",
-                field="accumulate",
-            )
-        return self
-
-
-class TrainSpec(SpecModel):
-    """Numerics of the loop."""
-
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        default="fp32", description="Autocast type; fp16 uses loss scaling (CUDA only)."
-    )
-    grad_clip: float | None = Field(default=None, gt=0, description="Largest gradient norm.")
-    channels_last: bool = Field(
-        default=True,
-        description="NHWC memory format: 1.5 to 2 times faster for MobileNetV2 on CPUs, also faster under mixed precision.",
-    )
-    sync_bn: bool = Field(default=False, description="Synchronised batch norm (several GPUs only).")
-    ema: float | None = Field(
-        default=None, gt=0, lt=1, description="Decay of an exponential moving average that is evaluated instead."
-    )
-    oom_retry: bool = Field(default=True, description="On out of memory, once: half the batch, double accumulation.")
-
-
 class EvaluationSpec(SpecModel):
     """When and how the student is scored."""
 
@@ -173,21 +97,6 @@ class CheckpointSpec(SpecModel):
     every: int | None = Field(
         default=None, ge=1, description="Iterations between checkpoints; automatic: at every evaluation."
     )
-
-
-class ResourceSpec(SpecModel):
-    """What the run needs and may use."""
-
-    gpus: int = Field(default=0, ge=0, le=64, description="GPUs; 0 takes one when the slot has one, else the CPU.")
-    max_hours: float | None = Field(default=None, gt=0, description="Time limit of all attempts together.")
-    priority: int = Field(default=0, ge=-100, le=100, description="Higher runs first.")
-    labels: tuple[Annotated[str, Field(min_length=1, max_length=40)], ...] = Field(
-        default=(), description="Labels that a worker must have (`ACAMKD_LABELS`) to run it."
-    )
-    max_attempts: int = Field(
-        default=3, ge=1, le=20, description="Involuntary ends without a newer checkpoint before giving up."
-    )
-    threads: int | None = Field(default=None, ge=1, description="CPU threads; automatic: the slot's share.")
 
 
 class Reference(SpecModel):
@@ -297,6 +206,26 @@ class JobSpec(SpecModel):
                 "an ONNX teacher has no parts to inherit",
                 field="student.inherit",
                 hint="leave it out, or take the teacher's weights as .safetensors",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fair_shares(self) -> JobSpec:
+        """Every process gets the same number of images in every pass: means over processes are then means over images."""
+        world, batch = self.resources.world, self.batch
+        if batch.global_size % (world * batch.accumulate):
+            passes = f" in {batch.accumulate} passes each" if batch.accumulate > 1 else ""
+            fits = [str(n) for n in range(1, batch.global_size + 1) if batch.global_size % (n * batch.accumulate) == 0]
+            raise refusal(
+                f"{batch.global_size} images cannot be shared equally by {world} processes{passes}",
+                hint=f"this batch fits {', '.join(fits[:12])} processes, or make it a multiple of {world * batch.accumulate}",
+                field="batch.global_size",
+            )
+        if self.train.sync_bn and world > 1 and self.resources.gpus == 0:
+            raise refusal(
+                "sync_bn needs a GPU for each process: PyTorch has no synchronised batch norm on CPUs",
+                hint="set resources.gpus, or keep the statistics: student.freeze.norm: eval",
+                field="train.sync_bn",
             )
         return self
 

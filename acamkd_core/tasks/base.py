@@ -15,6 +15,14 @@ class Metric(Protocol):
 
     def update(self, prediction: Any, target: Any) -> None: ...
 
+    def state(self) -> Any:
+        """What was accumulated, to be sent to another process."""
+        ...
+
+    def merge(self, states: list[Any]) -> None:
+        """Takes the states of all processes (its own among them), where rank r saw every image r, r + W, r + 2 W ..."""
+        ...
+
     def compute(self) -> tuple[dict[str, float], dict[str, float | None]]:
         """(summary metrics, per-class values), both in points; None where a class does not occur."""
         ...

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acamkd_core import ranks
 from acamkd_core.datasets.base import ClassInfo, Sample
 from acamkd_core.models.base import ModelOutput
 from acamkd_core.spec.augment import AugmentSpec
@@ -67,7 +68,7 @@ class ClassificationTask:
         return torch.stack([image for image, _ in samples]), torch.tensor([label for _, label in samples])
 
     def loss(self, model: nn.Module, out: ModelOutput, targets: Tensor) -> dict[str, Tensor]:
-        """{"task": weighted cross-entropy}: the mean over labelled images; 0 with zero gradient when a batch has none."""
+        """{"task": weighted cross-entropy}: the mean over labelled images (of all processes); 0 when a batch has none."""
         logits = self._logits(out)
         with torch.autocast(device_type=logits.device.type, enabled=False):
             wanted = targets.to(logits.device)
@@ -78,7 +79,7 @@ class ClassificationTask:
                 logits, wanted, weight=table, ignore_index=UNLABELLED, reduction="sum",
                 label_smoothing=self.loss_spec.label_smoothing,
             )  # fmt: skip
-            mass = table[wanted[wanted != UNLABELLED]].sum()
+            mass = ranks.summed(table[wanted[wanted != UNLABELLED]].sum()) / ranks.world()
             return {"task": self.loss_spec.weight * total / mass.clamp(min=1e-12)}
 
     def decode(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], targets: Any = None) -> Tensor:

@@ -15,7 +15,7 @@ class ClassificationMetric:
     """Accuracies in points, counted in int64 on the CPU. Unlabelled images (target -1) are not scored.
 
     top5 is there where more than five classes are: with fewer it is 100 for everybody. mean_accuracy is the mean over the
-    classes that occur. `hits`, `near` and `truth` may be summed over processes before `compute`.
+    classes that occur.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -31,6 +31,14 @@ class ClassificationMetric:
         for counts, chosen in ((self.hits, found[:, 0]), (self.near, found.any(dim=1)), (self.truth, None)):
             of = wanted if chosen is None else wanted[chosen]
             counts += torch.bincount(of, minlength=len(self.names))
+
+    def state(self) -> Tensor:
+        """The counts, 3 x classes."""
+        return torch.stack([self.hits, self.near, self.truth])
+
+    def merge(self, states: list[Tensor]) -> None:
+        """Counts of all processes, added up: exactly those of one process."""
+        self.hits, self.near, self.truth = torch.stack(states).sum(dim=0)
 
     def compute(self) -> tuple[dict[str, float], dict[str, float | None]]:
         """({top1, top5 with more than five classes, mean_accuracy}, accuracy by class name: None where none occurs)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -18,19 +19,27 @@ class DetectionMetric:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
-        self.truths: list[Boxes] = []
-        self.found: list[Found] = []
+        # One entry an image; None for an unlabelled one, so that the images of several processes can be put in order.
+        self.seen: list[tuple[Boxes, Found] | None] = []
 
     def update(self, prediction: Sequence[Detections], target: Sequence[DetectionTarget]) -> None:
         """Add a batch: detections in pixels of the network's input, and the targets that say how it was resized."""
         for one, wanted in zip(prediction, target, strict=True):
-            if wanted.truth is not None:
-                self.truths.append(wanted.truth)
-                self.found.append(in_stored_pixels(one, wanted.scale))
+            truth = wanted.truth
+            self.seen.append(None if truth is None else (truth, in_stored_pixels(one, wanted.scale)))
+
+    def state(self) -> list[tuple[Boxes, Found] | None]:
+        """Labels and detections of every image seen."""
+        return self.seen
+
+    def merge(self, states: list[list[tuple[Boxes, Found] | None]]) -> None:
+        """The images of all processes in the split's order: equal scores are ranked by it."""
+        self.seen = [one for row in itertools.zip_longest(*states) for one in row]
 
     def compute(self) -> tuple[dict[str, float], dict[str, float | None]]:
         """({map, map_50, map_75, map_small, map_medium, map_large: those that have objects}, AP by class name)."""
-        summary, classes = coco_scores(self.truths, self.found, len(self.names))
+        scored = [one for one in self.seen if one is not None]
+        summary, classes = coco_scores([one[0] for one in scored], [one[1] for one in scored], len(self.names))
         return summary, dict(zip(self.names, classes, strict=True))
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acamkd_core import ranks
 from acamkd_core.datasets.base import ClassInfo, Sample
 from acamkd_core.models.base import ModelOutput
 from acamkd_core.spec.augment import AugmentSpec
@@ -158,7 +159,11 @@ class SegmentationTask:
         self, model: nn.Module, logits: Tensor, targets: Tensor, *, ohem: OhemSpec | None = None
     ) -> Tensor:
         """Weighted mean over labelled pixels, with `ohem` over the hard ones among them; 0 with zero gradient when a batch
-        has none (PyTorch's mean is NaN)."""
+        has none (PyTorch's mean is NaN).
+
+        Of several processes, whose gradients are averaged, each divides by the mean of their labelled pixels: the mean
+        of the terms is then the mean over all labelled pixels of the batch. Hard ones are chosen in each process.
+        """
         if logits.shape[1] != self.num_classes:
             raise CoreError(
                 "task.class_count",
@@ -176,4 +181,5 @@ class SegmentationTask:
             total = F.cross_entropy(logits, ids, weight=table, ignore_index=self.ignore_id, reduction="sum")
             labelled = ids[ids != self.ignore_id]
             mass = table[labelled].sum() if table is not None else torch.tensor(float(labelled.numel()))
-            return total / mass.to(total.device).clamp(min=1e-12)
+            mass = ranks.summed(mass.to(total.device)) / ranks.world()
+            return total / mass.clamp(min=1e-12)

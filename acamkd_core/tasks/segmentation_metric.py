@@ -21,7 +21,7 @@ class SegmentationMetric:
     """mIoU, pixel accuracy and IoU per class, in points, accumulated exactly in int64 on the CPU.
 
     A class that occurs neither in the truth nor in any prediction has no IoU (None) and does not enter the mean; a
-    class that is only predicted has 0 and does. `counts` may be summed over processes before `compute`.
+    class that is only predicted has 0 and does.
     """
 
     def __init__(self, names: Sequence[str], ignore_id: int) -> None:
@@ -33,6 +33,14 @@ class SegmentationMetric:
         """Add a batch: predicted and true ids, both NHW; they may live on any device."""
         target = target.to(prediction.device)
         self.counts += confusion(prediction, target, len(self.names), self.ignore_id).cpu()
+
+    def state(self) -> Tensor:
+        """The counts."""
+        return self.counts
+
+    def merge(self, states: list[Tensor]) -> None:
+        """Counts of all processes, added up: exactly those of one process."""
+        self.counts = torch.stack(states).sum(dim=0)
 
     def compute(self) -> tuple[dict[str, float], dict[str, float | None]]:
         """({miou, pixel_accuracy, mean_accuracy}, IoU by class name), in points."""

@@ -121,10 +121,14 @@ def queue_info(session: Session, job: Job) -> QueueInfo | None:
     missing = [label for label in job.labels if not any(label in worker.labels for worker in online)]
     if missing:
         return QueueInfo(position=position, why=f"no worker has the label {missing[0]}", would_start="such a worker")
-    gpus = max(len(worker.devices) for worker in online)
+    # A job runs in one slot, on the slot's own GPUs: "0,1" is a slot with two, "cpu" one with none.
+    gpus = max(0 if slot == "cpu" else len(slot.split(",")) for worker in online for slot in worker.devices or ["cpu"])
     if job.gpus > gpus:
-        why = f"it asks for {job.gpus} GPUs; the largest worker has {gpus}"
-        return QueueInfo(position=position, why=why, would_start="a worker with more GPUs, or fewer asked for")
+        why = f"it asks for {job.gpus} GPUs; the largest slot of a worker has {gpus}"
+        hint = (
+            f"a worker with ACAMKD_DEVICES={','.join(str(index) for index in range(job.gpus))}, or fewer GPUs asked for"
+        )
+        return QueueInfo(position=position, why=why, would_start=hint)
     busy = sum(len(jobs) for jobs in workers.running_jobs(session).values())
     slots = sum(worker.slots for worker in online)
     if busy >= slots:

@@ -80,4 +80,8 @@ def test_mistakes_before_anything_starts(tmp_path: Path) -> None:
     assert "--input job:x=PATH" in needs.stderr
     missing = run(tmp_path, "job.yaml", "--input", "job:x=nowhere.safetensors")
     assert missing.returncode == 2
+    (tmp_path / "alone.yaml").write_text("dataset: scenes\nstudent: mobile_deeplabv3\nbatch: {global_size: 8}\n")
+    uneven = run(tmp_path, "alone.yaml", "--nproc", "3")
+    assert uneven.returncode == 2
+    assert "8 images cannot be shared equally by 3 processes" in uneven.stderr
     assert not (tmp_path / "runs").exists()

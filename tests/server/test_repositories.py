@@ -19,7 +19,8 @@ from server.auth import repository as auth
 from server.datasets import repository as datasets
 from server.db.base import DEFAULT_PROJECT, new_id, utcnow
 from server.db.session import read_session, write_session
-from server.db.tables import ApiKey, Project, Worker
+from server.db.tables import ApiKey, Job, Project, Worker
+from server.jobs.describe import queue_info
 from server.jobs.repository import Lease, end_involuntarily, finish, heartbeat, lock, reap, request_cancel
 from server.models import repository as models
 from server.storage import RETIRED_SECONDS, Storage
@@ -183,6 +184,22 @@ def test_workers_come_and_go(engine: Engine) -> None:
         workers.register(session, worker_id="w2", **fields)
     with read_session(engine) as session:
         assert [worker.id for worker in workers.list_workers(session)] == ["w2"]
+
+
+def test_a_job_that_no_slot_can_take_says_how_many_gpus_the_largest_has(engine: Engine) -> None:
+    """Three slots with a GPU each are three jobs at once, and no place for one that asks for two."""
+    job = make_job(engine, gpus=2)
+    fields: dict[str, Any] = {"name": "w", "host": "h", "pid": 1}
+    with write_session(engine) as session:
+        workers.register(session, worker_id="w1", slots=3, devices=["0", "1", "2"], **fields)
+        told = queue_info(session, session.get_one(Job, job.id))
+        assert told is not None
+        assert told.why == "it asks for 2 GPUs; the largest slot of a worker has 1"
+        assert "ACAMKD_DEVICES=0,1" in (told.would_start or "")
+        workers.register(session, worker_id="w2", slots=1, devices=["0,1"], **fields)
+        told = queue_info(session, session.get_one(Job, job.id))
+        assert told is not None
+        assert told.why == "a slot is free"
 
 
 def test_a_revoked_key_opens_nothing(engine: Engine) -> None:

@@ -101,6 +101,15 @@ def test_batch_that_does_not_fit(dataset: MaskFolder) -> None:
         TrainLoader(dataset, _task(dataset), seed=0, batch=4, world=3)
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_the_shares_of_an_evaluation_are_the_split_each_image_once(dataset: MaskFolder, world: int) -> None:
+    loader = EvalLoader(dataset, _task(dataset, AugmentSpec()), "val", batch=2)
+    shares = [[index for batch in loader.share(rank, world) for index in batch.indices] for rank in range(world)]
+    assert sorted(index for share in shares for index in share) == list(range(len(loader)))
+    assert [share for share in shares if share != sorted(share)] == []
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_evaluation_is_complete_and_never_mixes_sizes(dataset: MaskFolder, workers: int) -> None:
     rng = np.random.default_rng(0)

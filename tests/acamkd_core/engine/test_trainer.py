@@ -15,7 +15,8 @@ from acamkd_core.engine.parts import Parts, Run
 from acamkd_core.engine.trainer import Outcome, train
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, MetricsEvent, RewoundEvent
-from acamkd_core.spec.job import JobSpec, ScheduleSpec, parse_job
+from acamkd_core.spec.job import JobSpec, parse_job
+from acamkd_core.spec.training import ScheduleSpec
 from tests.acamkd_core.engine.toy import toy_parts
 
 

@@ -17,6 +17,7 @@ from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import TaskLossSpec, parse_job
 from acamkd_core.tasks.class_pictures import ROW, SHOWN, WIDTH
 from acamkd_core.tasks.classification import ClassificationTask
+from acamkd_core.tasks.classification_metric import ClassificationMetric
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the next import work everywhere)
 
 # isort: split
@@ -230,3 +231,16 @@ def test_automatic_sizes() -> None:
     assert AugmentSpec().automatic("semantic_segmentation", (40, 32)) == {"size": (40, 32), "crop": (40, 32)}
     with pytest.raises(ValueError, match="cannot be cut out"):
         AugmentSpec(size=(64, 64), short_side=50)
+
+
+def test_counts_of_several_processes_are_those_of_one() -> None:
+    rng = torch.Generator().manual_seed(3)
+    scores, truth = torch.randn(11, 7, generator=rng), torch.randint(-1, 7, (11,), generator=rng)
+    whole = ClassificationMetric([str(k) for k in range(7)])
+    whole.update(scores, truth)
+    shares = [ClassificationMetric(whole.names) for _ in range(3)]
+    for rank, share in enumerate(shares):
+        share.update(scores[rank::3], truth[rank::3])
+    states = [share.state() for share in shares]
+    shares[1].merge(states)
+    assert shares[1].compute() == whole.compute()
