@@ -16,6 +16,7 @@ from acamkd_core.datasets.base import Dataset
 from acamkd_core.datasets.loader import EvalLoader, TrainLoader
 from acamkd_core.datasets.registry import open_dataset
 from acamkd_core.engine.parts import Parts, Run
+from acamkd_core.engine.placebo import keep_head
 from acamkd_core.engine.randomness import seed_torch
 from acamkd_core.engine.resolve import from_header, from_onnx, locate, resolve
 from acamkd_core.methods.base import LevelPair, Method
@@ -26,7 +27,7 @@ from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import inherit, load_weights
 from acamkd_core.onnx_plan import LOGITS, OnnxPlan, check_count
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.fit import far_levels, misfit_of, other_head
+from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, other_head
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
@@ -149,9 +150,18 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
     methods, pairs = _methods(spec, student, teacher, len(dataset.classes), run, device)
     if isinstance(teacher, OnnxNetwork):
         teacher.use({pair.teacher_name for method in methods for pair in method.pairs})
+    random_head = None
+    if teacher is not None and any(term.placebo == "random_head" for term in spec.distill):
+        assert spec.teacher is not None
+        assert spec.teacher.arch is not None
+        seed_torch(spec.seed, "placebo")
+        drawn = build_model(spec.teacher.arch, num_classes=len(dataset.classes), preprocess=spec.teacher.preprocess)
+        keep_head(drawn, teacher)
+        random_head = drawn.eval().requires_grad_(False).to(device)
+    notes += [f"{term.method} is a placebo: {term.placebo}" for term in spec.distill if term.placebo != "none"]
     student.to(device)
     if spec.train.channels_last:
-        for network in (student, teacher):
+        for network in (student, teacher, random_head):
             if network is not None:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = partial(
@@ -166,7 +176,7 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
     assert spec.checkpoint.every
     count = min(spec.evaluation.panels, len(val))
     parts = Parts(
-        task=task, student=student, teacher=teacher, methods=methods,
+        task=task, student=student, teacher=teacher, random_head=random_head, methods=methods,
         train=lambda start: iter(loader(start_iteration=start)), batches_per_epoch=per_epoch, val=val, test=test, device=device,
         iterations=iterations, evaluate_every=spec.evaluation.every, checkpoint_every=spec.checkpoint.every,
         global_batch=spec.batch.global_size, input_size=data.input_size, panel_images=[i * len(val) // count for i in range(count)],
@@ -241,7 +251,10 @@ def _methods(
             raise CoreError.of(misfit.within(f"distill.{number}"))
         assert spec.teacher is not None
         assert spec.student.arch is not None
-        if (misfit := other_head(term, spec.student.arch, spec.teacher.arch)) is not None:
+        misfit = other_head(term, spec.student.arch, spec.teacher.arch)
+        if misfit is None:
+            misfit = headless_placebo(term, spec.teacher.arch.family if spec.teacher.arch is not None else "onnx")
+        if misfit is not None:
             raise CoreError.of(misfit.within(f"distill.{number}"))
         pairs = pair_levels(term, student, teacher, f"distill.{number}")
         if isinstance(term, FeatureMSEMatchedTerm) and term.ratio is None:

@@ -155,7 +155,11 @@ def _card(
         "name": spec.name or "student",
         "student": arch_label(spec.student.arch),
         "teacher": teacher,
-        "distill": [f"{term.method} at {', '.join(term.at)}, weight {term.weight:g}" for term in spec.distill],
+        "distill": [
+            f"{term.method} at {', '.join(term.at)}, weight {term.weight:g}"
+            + (f", placebo {term.placebo}" if term.placebo != "none" else "")
+            for term in spec.distill
+        ],
         "dataset": data.dataset.name,
         "dataset_digest": data.dataset.digest,
         "classes": source.classes,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from acamkd_core.engine.parts import Parts
+from acamkd_core.engine.placebo import context_of, without_training
 from acamkd_core.methods.base import StepContext
 from acamkd_core.models.base import ModelOutput
 
@@ -32,9 +33,9 @@ class Learner(nn.Module):
         context = StepContext(
             teacher=teacher, student=out, teacher_head=getattr(parts.teacher, "head", None),
             student_head=getattr(self.student, "head", None), targets=targets, step=step, num_steps=parts.iterations,
-            generator=generator,
+            generator=generator, random_head=without_training(parts.random_head, images),
         )  # fmt: skip
         for method in parts.methods:
-            for name, value in method(context).items():
+            for name, value in method(context_of(method, context)).items():
                 terms[name] = terms[name] + value if name in terms else value
         return terms, context

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from acamkd_core.methods.base import Method
+from acamkd_core.models.base import TaskModel
 from acamkd_core.spec.events import AnyEvent
 from acamkd_core.tasks.base import Task
 
@@ -82,6 +83,8 @@ class Parts:
     panel_images: list[int] = field(default_factory=list)
     averaged: Callable[[nn.Module, Tensor], Any] | None = None
     """Predictions from several views of the images, for a second score at the end; None where none is asked for."""
+    random_head: TaskModel | None = None
+    """The teacher with an untrained head, for terms that are such placebos."""
 
     @property
     def method_modules(self) -> nn.ModuleList:

@@ -10,6 +10,7 @@ from typing import Any
 
 from acamkd_core.engine.checkpoint import Position
 from acamkd_core.engine.parts import Emit
+from acamkd_core.engine.placebo import context_of
 from acamkd_core.methods.base import Method, StepContext
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, ProgressEvent
@@ -129,7 +130,7 @@ class Watch:
         """Scalars of every method; their alarms are raised."""
         scalars: dict[str, float] = {}
         for method in methods:
-            found = method.diagnose(context)
+            found = method.diagnose(context_of(method, context))
             scalars |= found.scalars
             for code, sentence in found.alarms.items():
                 self.raise_once(context.step, "warning", ErrorInfo(code=code, message=sentence), method.name)

@@ -28,6 +28,7 @@ class StepContext:
 
     Nothing here may be changed in place. `targets` is the task's own (segmentation: NHW int64 ids, or None for
     unlabelled images only). `generator` is the method's own random source for the step: seeded by (seed, step).
+    `random_head`: output and head of the teacher with an untrained head, where a placebo asks for it (`engine.placebo`).
     """
 
     teacher: ModelOutput
@@ -38,6 +39,7 @@ class StepContext:
     step: int
     num_steps: int
     generator: Any = None
+    random_head: tuple[ModelOutput, nn.Module] | None = None
 
     def boxes(self) -> list[Tensor] | None:
         """Ground-truth boxes of each image, K x 4 (x1 y1 x2 y2 in pixels of the input); None where the task has none."""

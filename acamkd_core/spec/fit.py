@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from acamkd_core.spec.archs import CROSSED_LEVELS, ENTRY_LEVELS, Arch
+from acamkd_core.spec.archs import CROSSED_LEVELS, ENTRY_LEVELS, NECK_LEVELS, Arch
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
 
 NEEDS_BOXES = frozenset({"fgd"})
 HAVE_BOXES = frozenset({"detection"})
+BEFORE_HEAD = frozenset({"c2", "c3", "c4", "c5"})
 THROUGH_TEACHER = frozenset({"maskd", "freekd"})
 
 MAX_RESIZE = 4.0
@@ -86,6 +87,32 @@ def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorIn
     if term.stage is not None and term.stage > depth:
         message = f"crosskd leaves the student's head behind stage {term.stage}, and the shallower head has {depth}"
         return refused(message, f"a stage from 0 to {depth}", "stage", term.stage)
+    return None
+
+
+def headless_placebo(term: MethodTerm, teacher: str) -> ErrorInfo | None:
+    """The first level that a teacher of this family has without its head, where an untrained head changes nothing."""
+    if term.placebo != "random_head":
+        return None
+    if teacher == "onnx":
+        return ErrorInfo(
+            code="method.no_placebo",
+            message="a graph of another runtime has no head that could be drawn anew",
+            hint="placebo: other_image works with any teacher",
+            field="placebo",
+            value=term.placebo,
+        )
+    if term.method == "crosskd":
+        return None
+    for name in term.teacher_at or term.at:
+        if name in BEFORE_HEAD or name in NECK_LEVELS.get(teacher, ()):
+            return ErrorInfo(
+                code="method.no_placebo",
+                message=f"{name!r} does not come out of the teacher's head: with an untrained head it stays what it is",
+                hint="take a level that the head makes (logits), or placebo: other_image",
+                field="placebo",
+                value=term.placebo,
+            )
     return None
 
 

@@ -207,6 +207,14 @@ class JobSpec(SpecModel):
                 field="student.inherit",
                 hint="leave it out, or take the teacher's weights as .safetensors",
             )
+        images = self.batch.global_size // (self.batch.accumulate * self.resources.world)
+        for number, term in enumerate(self.distill):
+            if term.placebo == "other_image" and images < 2:
+                raise refusal(
+                    "a forward pass of one image has no other image",
+                    field=f"distill.{number}.placebo",
+                    hint="at least 2 images a process (batch.global_size / batch.accumulate / processes)",
+                )
         return self
 
     @model_validator(mode="after")

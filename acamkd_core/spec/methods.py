@@ -23,6 +23,12 @@ class TermSpec(SpecModel):
         default=None, description="Teacher levels, in the order of `at`; automatic: the same names."
     )
     weight: float = Field(default=1.0, ge=0, description="Factor on all terms of this entry.")
+    placebo: Literal["none", "other_image", "random_head"] = Field(
+        default="none",
+        description="Controls that take the teacher's knowledge away; the gain must vanish. `other_image`: its maps of another "
+        "image of the batch; `random_head`: of its backbone with an untrained head. A stage before distillation sees the true "
+        "teacher.",
+    )
 
     @field_validator("at", "teacher_at", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from acamkd_core.spec.api import Finding
 from acamkd_core.spec.archs import FAMILY_TASKS
 from acamkd_core.spec.datasets import RegisteredDataset, Splits, folder_dataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
-from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on, other_head
+from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_way_on, other_head
 from acamkd_core.spec.job import InspectSpec, JobSpec
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
 from server.auth.service import CallerScope
@@ -228,6 +228,8 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
     family = teacher.family if teacher is not None else None
     if family is not None and (closed := no_way_on(term, family)) is not None:
         checked.problems.append(closed.within(path))
+    if family is not None and (pointless := headless_placebo(term, family)) is not None:
+        checked.problems.append(pointless.within(path))
     if student is not None and student.arch is not None and family is not None:
         assert teacher is not None
         if (foreign := other_head(term, student.arch, teacher.arch)) is not None:

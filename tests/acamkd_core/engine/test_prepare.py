@@ -115,7 +115,7 @@ def test_resume_within_the_stage_is_bit_exact(tmp_path: Path, stop_at: int) -> N
     "extra",
     [
         None,
-        MgdTerm(method="mgd", at=("body",), weight=0.1),
+        MgdTerm(method="mgd", at=("body",), weight=0.1, placebo="other_image"),
         CankdTerm(method="cankd", at=("body",)),
         DiffkdTerm(method="diffkd", at=("body",)),
         FreekdTerm(method="freekd", at=("body",), token_iterations=5),
