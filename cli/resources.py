@@ -123,7 +123,7 @@ def add_dataset(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     path: Annotated[str, typer.Argument(metavar="PATH", help="A folder that the server sees, or a zip to upload.")],
     wait: Annotated[bool, typer.Option("--wait", help="Until the inspection has ended.")] = False,
-    format: Annotated[str, typer.Option("--format", help="mask_folder, cityscapes, coco, voc, yolo ...")] = "auto",
+    format: Annotated[str, typer.Option("--format", help="mask_folder, cityscapes, coco, voc, yolo, image_folder ...")] = "auto",
     task: DatasetTask = None,
     sets: Annotated[
         list[str] | None,

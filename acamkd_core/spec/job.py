@@ -292,6 +292,7 @@ _LABELS: dict[str, TaskName] = {
     "cityscapes": "semantic_segmentation",
     "coco": "detection",
     "yolo": "detection",
+    "image_folder": "classification",
 }
 
 
