@@ -133,7 +133,11 @@ KINDS: dict[str, tuple[Severity, str, str | None]] = {
         "remove those of the wrong class: they can only be learnt by heart",
     ),
     "dataset.grey_images": ("warning", "{count} images are grey, most others are not", None),
-    "dataset.tiny_images": ("warning", "{count} images have a side below {detail} pixels, most others are larger", None),
+    "dataset.tiny_images": (
+        "warning",
+        "{count} images have a side below {detail} pixels, most others are larger",
+        None,
+    ),
     "dataset.class_without_images": ("warning", "{count} classes have no image: {detail}", None),
     "dataset.class_without_boxes": ("warning", "{count} classes have no box: {detail}", None),
     "dataset.class_without_pixels": ("warning", "{count} classes have no pixel: {detail}", None),
@@ -209,7 +213,9 @@ def by_kind(seen: list[Seen]) -> dict[tuple[str, str], list[tuple[Seen, str]]]:
     return grouped
 
 
-def class_findings(dataset: Dataset, classes: list[ClassSummary], counted: Literal["pixels", "boxes", "images"]) -> list[Finding]:
+def class_findings(
+    dataset: Dataset, classes: list[ClassSummary], counted: Literal["pixels", "boxes", "images"]
+) -> list[Finding]:
     """Classes that a split lacks, and those that are scored but never trained on."""
     found = []
     counts: list[tuple[str, dict[str, int]]] = [(one.name, getattr(one, counted)) for one in classes]

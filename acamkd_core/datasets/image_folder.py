@@ -23,7 +23,6 @@ from acamkd_core.datasets.paths import IMAGE_SUFFIXES, check_inside, check_name
 from acamkd_core.spec.datasets import ImageFolderDataset
 from acamkd_core.spec.errors import CoreError
 
-
 _NO_CLASSES = frozenset({"images", "masks", "labels", "annotations"})  # parts of datasets of other tasks
 
 
@@ -154,7 +153,7 @@ class ImageFolder(FileDataset):
             if not folder.name.isprintable():  # it will be a line of labels.txt and a cell of the model card
                 raise CoreError(
                     "dataset.classes_invalid",
-                    f"the class folder {ascii(folder.name)} needs a name of one printable line",
+                    f"the class folder {folder.name!a} needs a name of one printable line",
                     field="dataset.root",
                     value=ascii(folder.name)[:80],
                 )
