@@ -106,7 +106,9 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write job.yaml into.")] = Path("."),
     task: Annotated[
         str | None,
-        typer.Option("--task", help="semantic_segmentation, detection or classification; else what the dataset's labels say."),
+        typer.Option(
+            "--task", help="semantic_segmentation, detection or classification; else what the dataset's labels say."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a job.yaml that is there.")] = False,
     output: Output = Format.table,
