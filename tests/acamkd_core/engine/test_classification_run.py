@@ -43,7 +43,9 @@ def go(folder: Path, data: Path, **changes: Any) -> tuple[JobResult, list[Any]]:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
-    result, events = go(folder, data, student={"arch": {**NET, "width": 0.5}}, task="classification", exports=["safetensors"])
+    result, events = go(
+        folder, data, student={"arch": {**NET, "width": 0.5}}, task="classification", exports=["safetensors"]
+    )
     assert result.status == "succeeded", result.error
     assert kinds(events, "resolved")[0].automatic["augment.short_side"] == 73
     return folder / "exports" / "model.safetensors"
@@ -91,7 +93,10 @@ def test_a_resumed_run_is_the_undisturbed_one(tmp_path: Path, data: Path, teache
     job = taught(teacher, augment={"size": [64, 64], "colour": 0.2}, checkpoint={"every": 2})
     whole, events = go(tmp_path / "whole", data, **job)
     first, early = go(
-        tmp_path / "first", data, **job, stop=lambda seen: any(event.type == "metrics" and event.iteration >= 5 for event in seen)
+        tmp_path / "first",
+        data,
+        **job,
+        stop=lambda seen: any(event.type == "metrics" and event.iteration >= 5 for event in seen),
     )
     assert first.status == "stopped"
     last = kinds(early, "checkpoint")[-1]
@@ -116,9 +121,14 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path: Path, data: Path
         term = {"method": method, "at": "logits"}
         result, _ = go(tmp_path / method, data, **taught(teacher, distill=[term]))
         assert result.error is not None
-        assert (result.error.code, result.error.field) == (code, "distill.0.at" if method == "cwd" else "distill.0.method")
+        assert (result.error.code, result.error.field) == (
+            code,
+            "distill.0.at" if method == "cwd" else "distill.0.method",
+        )
         assert result.error.hint
-    other, _ = go(tmp_path / "metric", data, **taught(teacher) | {"teacher": {"weights": str(teacher), "expect": {"map": 1}}})
+    other, _ = go(
+        tmp_path / "metric", data, **taught(teacher) | {"teacher": {"weights": str(teacher), "expect": {"map": 1}}}
+    )
     assert other.error is not None
     assert (other.error.code, other.error.hint) == ("teacher.other_metric", "write expect: {top1: ...}")
     with pytest.raises(CoreError, match="task"):
@@ -126,7 +136,9 @@ def test_what_does_not_fit_is_refused_with_what_would(tmp_path: Path, data: Path
 
 
 def test_a_teacher_that_knows_nothing_is_stopped(tmp_path: Path, data: Path) -> None:
-    result, _ = go(tmp_path / "untrained", data, schedule={"iterations": 1}, optimizer={"lr": 1e-9}, exports=["safetensors"])
+    result, _ = go(
+        tmp_path / "untrained", data, schedule={"iterations": 1}, optimizer={"lr": 1e-9}, exports=["safetensors"]
+    )
     assert result.status == "succeeded"
     weights = tmp_path / "untrained" / "exports" / "model.safetensors"
     refused, _ = go(tmp_path / "b", data, teacher=str(weights), distill="logit")
