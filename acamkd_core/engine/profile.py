@@ -68,7 +68,7 @@ def count_macs(model: nn.Module, height: int, width: int) -> int:
     meta = copy.deepcopy(model).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         meta(torch.empty(1, 3, height, width, device="meta"))
-    return int(counter.get_total_flops()) // 2  # two operations a multiply-add
+    return int(counter.get_total_flops()) // 2 + int(getattr(model, "later_macs", 0))  # two operations a multiply-add
 
 
 def measure_latency(
@@ -83,6 +83,7 @@ def measure_latency(
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 3, height, width, generator=generator).to(device)
     training = model.training
+    infer = getattr(model, "infer", model)
     model.eval()
     seconds: list[float] = []
     try:
@@ -95,7 +96,7 @@ def measure_latency(
                 if late and 0 < index < warmup:
                     continue  # warm enough: on to the pass that counts
                 start = time.perf_counter()
-                model(images)
+                infer(images)
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 if index >= warmup:

@@ -2,7 +2,8 @@
 
 Segmentation graphs return class scores at the input size. Detection graphs return the scores and boxes (in pixels of
 the input) of every candidate: anchors and box coding are inside, so that one reader serves all families, and only the
-choice among candidates is left to it.
+choice among candidates is left to it. Proposals of two-stage detectors are chosen inside, by NonMaxSuppression: rounding in
+the last bit may exchange two of them, so such graphs are compared with torch candidate by candidate whatever their order.
 
 The graph has a dynamic batch and a fixed height and width: the size at which the network was evaluated is the only one
 that the gate has verified, and runtimes plan memory and kernels best for known sizes. `predict.py` resizes to it. Where
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from acamkd_core.exports.base import ExportedFile, ExportSource
+from acamkd_core.exports.onnx_ops import translations
 from acamkd_core.exports.predict import FORMAT_VERSION, METADATA_KEY, parse_contract
 from acamkd_core.models.base import TaskModel
 from acamkd_core.spec.exports import OnnxExport
@@ -36,6 +38,8 @@ PAD_COLOR = (124, 116, 104)  # as in training: `tasks.detection_augment`
 LEVEL = "level."  # before the names of levels inside the graph
 # Sums over thousands of products differ in their last bits between runtimes (3e-6 is usual); more is a wrong graph.
 MAX_RELATIVE_DIFFERENCE = 1e-3
+# Where a graph chooses: candidates that may differ because two of them nearly tie, and what still counts as equal.
+MAX_LOST, SAME_BOX, SAME_SCORE = 0.05, 0.5, 0.02
 
 
 class ScoringGraph(nn.Module):
@@ -77,7 +81,6 @@ def metadata(source: ExportSource, opset: int, levels: dict[str, str]) -> dict[s
             "std": list(preprocess.std),
             "resize": source.resize,
             **({"aspect": {**source.aspect, "pad_color": list(PAD_COLOR)}} if source.aspect is not None else {}),
-            **({"short_side": source.short_side} if source.short_side is not None else {}),
         },
         **_outputs(source),
         "classes": [{"name": entry.name, "color": list(entry.color)} for entry in source.classes],
@@ -124,7 +127,7 @@ class OnnxExporter:
         batches = [example, example[:1]]
         if source.aspect is not None:
             batches.append(example[:1].transpose(2, 3).repeat(1, 1, 1, 2))
-        difference = _difference(graph, content, batches)
+        difference = _difference(graph, content, batches, chosen_inside=source.chosen_inside)
         aside = path.with_name(path.name + ".part")
         aside.write_bytes(content)
         aside.replace(path)
@@ -193,6 +196,7 @@ def _export(
                 dynamic_shapes={"image": dimensions},
                 external_data=False,
                 verbose=False,
+                custom_translation_table=translations(),
             )
     finally:
         talkative.setLevel(level)
@@ -217,8 +221,11 @@ def strip_provenance(proto: onnx.ModelProto) -> None:
         value.doc_string = ""
 
 
-def _difference(graph: nn.Module, content: bytes, batches: list[Tensor]) -> float:
-    """Largest absolute difference between the reloaded file and torch over these batches."""
+def _difference(graph: nn.Module, content: bytes, batches: list[Tensor], *, chosen_inside: bool = False) -> float:
+    """Largest absolute difference between the reloaded file and torch over these batches.
+
+    Of a graph that chooses candidates: largest share of candidates that the other side has not.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -226,8 +233,15 @@ def _difference(graph: nn.Module, content: bytes, batches: list[Tensor]) -> floa
     for batch in batches:
         with torch.no_grad():
             expected = [one.numpy() for one in graph(batch)]
-        results = session.run(None, {INPUT_NAME: batch.numpy()})
-        for found, wanted in zip(results, expected[: len(results)], strict=True):
+        returned = session.run(None, {INPUT_NAME: batch.numpy()})
+        expected = expected[: len(returned)]
+        if chosen_inside:
+            lost = max(_lost(returned, expected), _lost(expected, returned))
+            if not lost <= MAX_LOST:
+                raise RuntimeError(f"{lost:.1%} of the exported graph's candidates are not the network's")
+            worst = max(worst, lost)
+            continue
+        for found, wanted in zip(returned, expected, strict=True):
             if found.shape != wanted.shape:
                 raise RuntimeError(f"the exported graph returns {found.shape}, the network {wanted.shape}")
             difference = float(np.abs(found - wanted).max())
@@ -236,6 +250,18 @@ def _difference(graph: nn.Module, content: bytes, batches: list[Tensor]) -> floa
                 raise RuntimeError(f"the exported graph differs from the network by {difference}")
             worst = max(worst, difference)
     return worst
+
+
+def _lost(found: list[np.ndarray], wanted: list[np.ndarray]) -> float:
+    """Share of the candidates in `found` (scores NAK, boxes NAK4) that `wanted` has not, over the batch."""
+    lost = []
+    for scores, boxes, other_scores, other_boxes in zip(*found, *wanted, strict=True):
+        # The first class's box and all scores tell candidates apart.
+        apart = np.abs(boxes[:, None, 0] - other_boxes[None, :, 0]).max(axis=2)
+        nearest = apart.argmin(axis=1)
+        close = apart.min(axis=1) <= SAME_BOX
+        lost.append(1 - (close & (np.abs(scores - other_scores[nearest]).max(axis=1) <= SAME_SCORE)).mean())
+    return float(np.mean(lost))
 
 
 EXPORTER = OnnxExporter()

@@ -48,10 +48,10 @@ def decode(offsets: Tensor, anchors_A4: Tensor, weights: tuple[float, ...] = (1.
     """The boxes that offsets (... A 4) mean: the inverse of `encode`."""
     centre, side = _centred(anchors_A4)
     shift_x, shift_y, log_w, log_h = offsets.unbind(-1)
-    x = shift_x / weights[0] * side[:, 0] + centre[:, 0]
-    y = shift_y / weights[1] * side[:, 1] + centre[:, 1]
-    half_w = (log_w / weights[2]).clamp(max=MAX_LOG_SCALE).exp() * side[:, 0] / 2
-    half_h = (log_h / weights[3]).clamp(max=MAX_LOG_SCALE).exp() * side[:, 1] / 2
+    x = shift_x / weights[0] * side[..., 0] + centre[..., 0]
+    y = shift_y / weights[1] * side[..., 1] + centre[..., 1]
+    half_w = (log_w / weights[2]).clamp(max=MAX_LOG_SCALE).exp() * side[..., 0] / 2
+    half_h = (log_h / weights[3]).clamp(max=MAX_LOG_SCALE).exp() * side[..., 1] / 2
     return torch.stack([x - half_w, y - half_h, x + half_w, y + half_h], dim=-1)
 
 
@@ -77,5 +77,5 @@ def clip_to(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
 
 def _centred(boxes_A4: Tensor) -> tuple[Tensor, Tensor]:
     """(centres A2, sides A2)."""
-    side = boxes_A4[:, 2:] - boxes_A4[:, :2]
-    return boxes_A4[:, :2] + side / 2, side
+    side = boxes_A4[..., 2:] - boxes_A4[..., :2]
+    return boxes_A4[..., :2] + side / 2, side

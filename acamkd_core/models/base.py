@@ -13,7 +13,7 @@ from acamkd_core.spec.models import Preprocess
 
 @dataclass(frozen=True)
 class Level:
-    """A named feature map: `channels`, and `stride` = input size over map size (0: one position for the whole image).
+    """A named feature map: `channels`, and `stride` = input size over map size.
 
     onward: the network can go on from here with other values (`TaskModel.onward`); MasKD needs that of a teacher.
     """
@@ -27,10 +27,9 @@ class Level:
 class ModelOutput:
     """What a forward pass returns.
 
-    features: named levels, each NCHW. Segmenters and classifiers publish their class scores as level `logits` too
-        (a classifier's are N K 1 1).
+    features: named levels, each NCHW. Segmenters publish their class scores as level `logits` too.
     raw: the head's output before any upsampling or decoding (segmentation: logits NCHW at the output stride;
-        classification: logits NK; detection: the family's own).
+        detection: the family's own).
     aux: raw output of an auxiliary head, or None.
     """
 
@@ -113,6 +112,13 @@ class TaskModel(nn.Module):
         Called for levels that say `onward` only.
         """
         raise NotImplementedError
+
+    later_macs: int = 0
+    """Multiply-adds of one image at inference that `forward` leaves to loss and decoding."""
+
+    def infer(self, images: Tensor) -> object:
+        """All layers that inference needs, to be timed."""
+        return self(images)
 
     @property
     def foreign(self) -> Foreign | None:
@@ -216,7 +222,9 @@ class Detector(TaskModel):
     """Base of detectors. Candidates are anchors or positions, level by level; A of them for an image size."""
 
     selection: Selection = Selection()
-    grid: Sequence[tuple[int, int]]
+    chosen_inside: bool = False
+    """Candidates are chosen among more: how many and which depends on the image, and there is no `grid`."""
+    grid: Sequence[tuple[int, int]] = ()
     """(stride, candidates a position) of each level. A level's map has the input's sides over the stride, rounded up."""
 
     def loss(
@@ -241,7 +249,9 @@ class Detector(TaskModel):
     def candidates(
         self, out: ModelOutput, image_size: tuple[int, int], sizes: Sequence[tuple[int, int] | None] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(probabilities NAK, boxes NA4 in pixels of the input), fp32. Has to be exportable as a graph.
+        """(probabilities NAK, boxes in pixels of the input), fp32. Has to be exportable as a graph.
+
+        Boxes are NA4, or NAK4 where each class has a box of its own.
 
         Args:
             out: of the whole batch.

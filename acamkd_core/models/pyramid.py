@@ -1,4 +1,4 @@
-"""Feature pyramid (Lin et al., CVPR 2017, arXiv 1612.03144) with the two coarse levels of RetinaNet.
+"""Feature pyramid (Lin et al., CVPR 2017, arXiv 1612.03144), with the two coarse levels of RetinaNet or a pooled one.
 
 Parameter names are torchvision's, so that its detectors' weights are a renaming away.
 """
@@ -19,29 +19,30 @@ STRIDES = (8, 16, 32, 64, 128)
 
 
 class Pyramid(nn.Module):
-    """c3, c4, c5 to p3 to p7, all of the same channels.
+    """c3, c4, c5 to p3 to p7, or c2 to c5 to p2 to p6, all of the same channels.
 
-    p3 to p5: 1x1 laterals, nearest upsampling, a 3x3 each. p6: 3x3 of stride 2 on c5 or p5; p7: the same on
-    relu(p6).
+    p2 or p3 to p5: 1x1 laterals, nearest upsampling, a 3x3 each. p6: 3x3 of stride 2 on c5 or p5, and p7 the same on
+    relu(p6); or p6 is every second position of p5, and there is no p7.
 
     Args:
-        inputs: channels of c3, c4, c5.
+        inputs: channels of the backbone's levels that are taken, the last being c5's.
         channels: channels of every output.
-        p6_from: `c5` (RetinaNet's paper) or `p5` (torchvision, FCOS).
+        p6_from: `c5` (RetinaNet's paper), `p5` (torchvision, FCOS) or `pool` (Faster R-CNN).
     """
 
-    def __init__(self, inputs: tuple[int, int, int], channels: int, p6_from: str) -> None:
+    def __init__(self, inputs: Sequence[int], channels: int, p6_from: str) -> None:
         super().__init__()
         self.inner_blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(count, channels, 1)) for count in inputs)
         self.layer_blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1)) for _ in inputs)
         first = inputs[-1] if p6_from == "c5" else channels
         self.p6_from = p6_from
-        self.extra_blocks = nn.ModuleDict(
-            {
-                "p6": nn.Conv2d(first, channels, 3, stride=2, padding=1),
-                "p7": nn.Conv2d(channels, channels, 3, stride=2, padding=1),
-            }
-        )
+        if p6_from != "pool":
+            self.extra_blocks = nn.ModuleDict(
+                {
+                    "p6": nn.Conv2d(first, channels, 3, stride=2, padding=1),
+                    "p7": nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+                }
+            )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
@@ -50,15 +51,19 @@ class Pyramid(nn.Module):
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Levels by name, finest first."""
-        laterals = [block(features[name]) for block, name in zip(self.inner_blocks, ("c3", "c4", "c5"), strict=True)]
-        merged = [laterals[2]]
-        for lateral in (laterals[1], laterals[0]):
+        numbers = range(6 - len(self.inner_blocks), 6)
+        laterals = [block(features[f"c{number}"]) for block, number in zip(self.inner_blocks, numbers, strict=True)]
+        merged = [laterals[-1]]
+        for lateral in reversed(laterals[:-1]):
             size = (lateral.shape[-2], lateral.shape[-1])
             merged.insert(0, lateral + F.interpolate(merged[0], size=size, mode="nearest"))
         maps = [block(level) for block, level in zip(self.layer_blocks, merged, strict=True)]
+        named = {f"p{number}": one for number, one in zip(numbers, maps, strict=True)}
+        if self.p6_from == "pool":
+            return {**named, "p6": maps[-1][:, :, ::2, ::2]}
         p6 = self.extra_blocks["p6"](features["c5"] if self.p6_from == "c5" else maps[-1])
         p7 = self.extra_blocks["p7"](F.relu(p6))
-        return dict(zip(LEVELS, (*maps, p6, p7), strict=True))
+        return {**named, "p6": p6, "p7": p7}
 
 
 def build_pyramid(arch: PyramidArch, backbone: Backbone) -> Pyramid:
@@ -78,13 +83,11 @@ def map_sizes(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
     return [(one.shape[-2], one.shape[-1]) for one in maps]
 
 
-def real_cells(
-    levels: Sequence[int], maps: Sequence[tuple[int, int]], size: tuple[int, int], device: torch.device
-) -> Tensor:
-    """Which positions of these levels begin inside an image of (height, width) and not in the padding, P bool."""
+def real_cells(strides: Sequence[int], maps: Sequence[tuple[int, int]], size: tuple[int, int]) -> Tensor:
+    """Which positions of these maps begin inside an image of (height, width) and not in the padding, P bool, on the CPU."""
     cells = []
-    for level, (rows, columns) in zip(levels, maps, strict=True):
-        real = torch.zeros(rows, columns, dtype=torch.bool, device=device)
-        real[: -(-size[0] // STRIDES[level]), : -(-size[1] // STRIDES[level])] = True
+    for stride, (rows, columns) in zip(strides, maps, strict=True):
+        real = torch.zeros(rows, columns, dtype=torch.bool)
+        real[: -(-size[0] // stride), : -(-size[1] // stride)] = True
         cells.append(real.flatten())
     return torch.cat(cells)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from acamkd_core.models.base import TaskModel
-from acamkd_core.models.classifier import Classifier
 from acamkd_core.models.deeplabv3 import DeepLabV3
+from acamkd_core.models.faster_rcnn import FasterRCNN
 from acamkd_core.models.fcos import FCOS
 from acamkd_core.models.lraspp import LRASPP
 from acamkd_core.models.mobile_deeplabv3 import MobileDeepLabV3
@@ -17,13 +17,11 @@ from acamkd_core.models.ssdlite import SSDLite
 from acamkd_core.spec.archs import (
     Arch,
     DeepLabV3Arch,
+    FasterRCNNArch,
     FCOSArch,
     LRASPPArch,
     MobileDeepLabV3Arch,
-    MobileNetV2Arch,
-    MobileNetV3Arch,
     PSPNetArch,
-    ResNetArch,
     RetinaNetArch,
     SSDLiteArch,
 )
@@ -37,10 +35,8 @@ FAMILIES: dict[type[Any], Callable[..., TaskModel]] = {
     LRASPPArch: LRASPP,
     RetinaNetArch: RetinaNet,
     FCOSArch: FCOS,
+    FasterRCNNArch: FasterRCNN,
     SSDLiteArch: SSDLite,
-    MobileNetV2Arch: Classifier,
-    MobileNetV3Arch: Classifier,
-    ResNetArch: Classifier,
 }
 
 

@@ -128,8 +128,8 @@ class RetinaHead(DenseHead):
         for weights_A, own, size in zip(weights_NA, boxes, sizes, strict=True):
             real_A = torch.ones_like(weights_A, dtype=torch.bool)
             if size is not None:
-                cells = real_cells(chosen.levels, map_sizes(chosen.classes), size, real_A.device)
-                real_A = cells.repeat_interleave(each)
+                cells = real_cells([STRIDES[level] for level in chosen.levels], map_sizes(chosen.classes), size)
+                real_A = cells.to(real_A.device).repeat_interleave(each)
             match_A = torch.full(real_A.shape, -2, device=real_A.device)
             match_A[real_A] = match_anchors(own.to(anchors_A4), anchors_A4[real_A], FOREGROUND, BACKGROUND)
             weights_A *= match_A != -2
@@ -191,7 +191,8 @@ class RetinaNet(Detector):
             for row, boxes_G4, labels_G, size in zip(rows, boxes, labels, sizes or [None] * len(rows), strict=True):
                 logits_AK, offsets_A4, anchors_A4 = logits_NAK[row], offsets_NA4[row], all_A4
                 if size is not None:
-                    real_A = real_cells(raw.levels, maps, size, all_A4.device).repeat_interleave(self.grid[0][1])
+                    cells = real_cells([STRIDES[level] for level in raw.levels], maps, size)
+                    real_A = cells.to(all_A4.device).repeat_interleave(self.grid[0][1])
                     logits_AK, offsets_A4, anchors_A4 = logits_AK[real_A], offsets_A4[real_A], all_A4[real_A]
                 match_A = match_anchors(boxes_G4, anchors_A4, FOREGROUND, BACKGROUND)
                 positive, counted = match_A >= 0, match_A != -2

@@ -146,38 +146,35 @@ class FCOSArch(PyramidArch):
     p6_from: Literal["c5", "p5"] = Field(default="p5", description="What P6 is made of; the paper's is `p5`.")
 
 
+class FasterRCNNArch(SpecModel):
+    """Faster R-CNN (Ren et al. 2015) on a feature pyramid p2 to p6 (Lin et al. 2017): proposals, then regions."""
+
+    family: Literal["faster_rcnn"] = Field(description="Faster R-CNN on a feature pyramid.")
+    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="resnet50", description="Feature extractor.")
+    width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
+    fpn_channels: int = Field(default=256, ge=8, le=1024, description="Channels of the levels p2 to p6.")
+    head_channels: int = Field(
+        default=1024, ge=8, le=4096, description="Width of the two layers that classify regions."
+    )
+    anchor_scale: float = Field(
+        default=8.0, gt=0, le=32, description="Side of a level's square anchor over its stride."
+    )
+    anchor_rounding: bool = Field(
+        default=False, description="Anchors in whole pixels, as torchvision's weights were trained with."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        _fits_backbone(self)
+        return self
+
+
 class SSDLiteArch(SpecModel):
     """SSDLite of the MobileNetV2 paper (Sandler et al. 2018, section 6.2): six maps, depthwise heads; made for 320x320."""
 
     family: Literal["ssdlite"] = Field(description="SSDLite on MobileNetV2.")
     backbone: Literal["mobilenet_v2"] = Field(default="mobilenet_v2", description="Feature extractor.")
     width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier of backbone and extra maps.")
-
-
-class MobileNetV2Arch(SpecModel):
-    """MobileNetV2 (Sandler et al. 2018, table 2): inverted residuals, a 1x1 convolution to 1280 channels, a linear classifier."""
-
-    family: Literal["mobilenet_v2"] = Field(description="MobileNetV2, an image classifier.")
-    backbone: Literal["mobilenet_v2"] = Field(default="mobilenet_v2", description="Feature extractor.")
-    width: float = Field(
-        default=1.0, gt=0, le=2.0, description="Width multiplier; the 1280 channels only grow with it, as in the paper."
-    )
-
-
-class MobileNetV3Arch(SpecModel):
-    """MobileNetV3 (Howard et al. 2019, tables 1 and 2): searched blocks with squeeze-and-excite, a two-layer classifier."""
-
-    family: Literal["mobilenet_v3"] = Field(description="MobileNetV3, an image classifier.")
-    backbone: Literal["mobilenet_v3_large", "mobilenet_v3_small"] = Field(
-        default="mobilenet_v3_large", description="Feature extractor."
-    )
-
-
-class ResNetArch(SpecModel):
-    """ResNet (He et al. 2016) and ResNeXt (Xie et al. 2017), stride on the 3x3 convolutions: residual blocks, a linear classifier."""
-
-    family: Literal["resnet"] = Field(description="ResNet or ResNeXt, an image classifier.")
-    backbone: ResNetName = Field(default="resnet50", description="Feature extractor.")
 
 
 Arch = Annotated[
@@ -187,10 +184,8 @@ Arch = Annotated[
     | LRASPPArch
     | RetinaNetArch
     | FCOSArch
-    | SSDLiteArch
-    | MobileNetV2Arch
-    | MobileNetV3Arch
-    | ResNetArch,
+    | FasterRCNNArch
+    | SSDLiteArch,
     Field(discriminator="family"),
 ]
 
@@ -201,14 +196,13 @@ FAMILY_TASKS: dict[str, TaskName] = {
     "lraspp": "semantic_segmentation",
     "retinanet": "detection",
     "fcos": "detection",
+    "faster_rcnn": "detection",
     "ssdlite": "detection",
-    "mobilenet_v2": "classification",
-    "mobilenet_v3": "classification",
-    "resnet": "classification",
 }
 NECK_LEVELS: dict[str, tuple[str, ...]] = {
     "retinanet": ("p3", "p4", "p5", "p6", "p7"),
     "fcos": ("p3", "p4", "p5", "p6", "p7"),
+    "faster_rcnn": ("p2", "p3", "p4", "p5", "p6"),
     "ssdlite": ("m1", "m2", "m3", "m4"),
 }
 """Where a detector is distilled when `at` does not say: its feature pyramid, or the maps that its heads look at."""
@@ -218,12 +212,14 @@ CROSSED_LEVELS: dict[str, tuple[str, ...]] = {name: NECK_LEVELS[name] for name i
 
 ENTRY_LEVELS: dict[str, tuple[str, ...]] = {
     **NECK_LEVELS,
+    "faster_rcnn": ("p2", "p3", "p4", "p5"),
     "ssdlite": (),
     "lraspp": ("c2", "c3", "logits"),
     "onnx": ("logits",),
 }
 """Levels from which a network can go on with other values, of the families that cannot from every level.
 
-A pyramid's enter a detector's head together. SSDLite's anchors are shares of the input, whose size its maps alone do not
-tell. LR-ASPP forks behind c3: a deeper map alone does not give the other branch. A graph of another runtime is run whole.
+Regions of Faster R-CNN are pooled from p2 to p5: p6 alone leads nowhere. A pyramid's enter a detector's head together. SSDLite's anchors are
+shares of the input, whose size its maps alone do not tell. LR-ASPP forks behind c3: a deeper map alone does not give the
+other branch. A graph of another runtime is run whole.
 """

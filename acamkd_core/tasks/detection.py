@@ -39,7 +39,7 @@ class DetectionTask:
     class_metric = "ap"
     outputs = (
         ("scores", "NAK", "probability of each class for each candidate"),
-        ("boxes", "NA4", "x1 y1 x2 y2 of each candidate, in pixels of the input"),
+        ("boxes", "NA4 or NAK4", "x1 y1 x2 y2 of each candidate (or of it as each class), in pixels of the input"),
     )
 
     def __init__(
@@ -126,7 +126,7 @@ class DetectionTask:
         """
         detector = _detector(model)
         levels: list[Any] = list(detector.counts(image_size))
-        if self.spec.resize is not None:
+        if self.spec.resize is not None and not detector.chosen_inside:
             levels = [{"stride": stride, "each": each} for stride, each in detector.grid]
         return {**detector.selection.as_dict(), "levels": levels}
 

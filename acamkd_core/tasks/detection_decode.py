@@ -39,7 +39,7 @@ def select(scores_AK: Tensor, boxes_A4: Tensor, counts: list[int], rule: Selecti
 
     Args:
         scores_AK: probabilities.
-        boxes_A4: boxes of the candidates.
+        boxes_A4: boxes of the candidates; or AK4, one for each class.
         counts: candidates of each level, in order; they sum to A.
         rule: limits.
     """
@@ -57,7 +57,8 @@ def select(scores_AK: Tensor, boxes_A4: Tensor, counts: list[int], rule: Selecti
     scores, index = torch.cat(kept_scores), torch.cat(kept_index)
     order = scores.sort(descending=True, stable=True).indices
     scores, index = scores[order], index[order]
-    boxes, labels = boxes_A4[index // classes], index % classes
+    boxes = boxes_A4[index // classes] if boxes_A4.dim() == 2 else boxes_A4.flatten(0, 1)[index]
+    labels = index % classes
     keep = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()

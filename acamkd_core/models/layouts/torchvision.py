@@ -20,6 +20,8 @@ LAYOUT = Layout(
             (r"^backbone\.body\.", "backbone."),
             (r"^backbone\.fpn\.", "neck."),
             (r"^head\.(classification|regression)_head\.", r"box_head.\1_head."),
+            (r"^rpn\.head\.", "box_head.rpn."),
+            (r"^roi_heads\.box_(?:head|predictor)\.", "box_head.roi."),
             (r"^(features|conv1|bn1|layer[1-4])\.", r"backbone.\1."),
         ),
         (
@@ -27,6 +29,9 @@ LAYOUT = Layout(
             (r"^aspp_head\.refine\.<2>\.", "aspp_head.refine.1."),
             (r"^backbone\.conv1\.", "backbone.stem.0."),
             (r"^backbone\.bn1\.", "backbone.stem.1."),
+            # The published files of detectors are older than their blocks: no sequences of one.
+            (r"^neck\.(inner|layer)_blocks\.(\d)\.(weight|bias)$", r"neck.\1_blocks.\2.0.\3"),
+            (r"^box_head\.rpn\.conv\.(weight|bias)$", r"box_head.rpn.conv.0.0.\1"),
             # The published files are older than the blocks: ReLUs counted among the convolutions.
             (r"^(box_head\.\w+\.conv)\.0\.(weight|bias)$", r"\1.0.0.\2"),
             (r"^(box_head\.\w+\.conv)\.2\.(weight|bias)$", r"\1.1.0.\2"),
@@ -35,20 +40,4 @@ LAYOUT = Layout(
         ),
     ),
     ignored=(r"^features\.18\.", r"^fc\."),  # parts of ImageNet classifiers behind the backbone
-)
-
-# Whole ImageNet classifiers. Apart, because a segmenter's head is called `classifier` too.
-CLASSIFIER = Layout(
-    name="torchvision_classifier",
-    groups=(
-        (
-            (r"^features\.18\.", "class_head.conv."),  # MobileNetV2's; MobileNetV3 has none of that number
-            (r"^features\.", "backbone.features."),
-            (r"^classifier\.", "class_head.classifier."),
-            (r"^fc\.", "class_head.classifier."),
-            (r"^conv1\.", "backbone.stem.0."),
-            (r"^bn1\.", "backbone.stem.1."),
-            (r"^layer([1-4])\.", r"backbone.layer\1."),
-        ),
-    ),
 )

@@ -118,10 +118,20 @@ def test_acam_on_the_pyramid_from_data_to_verified_download(tmp_path: Path, cach
     assert set(config["per_class"]["ap"]) == {"sign", "car", "bus", "pedestrian", "cyclist"}
 
 
-def test_a_resumed_run_is_the_undisturbed_one(tmp_path: Path, cache: Path, teacher: Path) -> None:
+TWO_STAGE = {
+    "family": "faster_rcnn", "backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 16, "head_channels": 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arch", [ARCH, pytest.param(TWO_STAGE, marks=pytest.mark.long)], ids=["retinanet", "faster_rcnn"]
+)
+def test_a_resumed_run_is_the_undisturbed_one(tmp_path: Path, cache: Path, teacher: Path, arch: dict[str, Any]) -> None:
+    """Also where anchors and regions are drawn at random (Faster R-CNN)."""
     changes = {**distilled(teacher, at=["p4", "p5"]), "exports": ["safetensors"], "augment": {"scale": [0.7, 1.5]}}
     # Scaled images of one batch differ in size, and are padded.
     changes["augment"] |= {"resize": {"short": 80, "max": 110}}
+    changes |= {"student": {"arch": arch}, "schedule": {"iterations": 9}}
     whole, _ = go(tmp_path / "whole", cache, **changes)
     cut, _ = go(tmp_path / "cut", cache, stop_at=7, **changes)
     assert (cut.status, cut.iteration) == ("stopped", 7)

@@ -23,9 +23,9 @@ from acamkd_core.exports.base import ExportClass, ExportSource
 from acamkd_core.exports.onnx import EXPORTER
 from acamkd_core.exports.verify import GateReport, verify
 from acamkd_core.exports.verify_detection import BoxTruth, DetectionFile
-from acamkd_core.models.base import TaskModel
+from acamkd_core.models.base import Detector
 from acamkd_core.models.registry import build_model
-from acamkd_core.spec.archs import RetinaNetArch
+from acamkd_core.spec.archs import Arch, FasterRCNNArch, RetinaNetArch
 from acamkd_core.spec.augment import AugmentSpec, ResizeSpec
 from acamkd_core.spec.datasets import CocoDataset
 from acamkd_core.spec.exports import Gate, OnnxExport
@@ -44,7 +44,7 @@ class Trained:
     """A detector that learnt painted rectangles for a few steps, its export and its detections on val."""
 
     dataset: BoxDataset
-    model: TaskModel
+    model: Detector
     onnx: Path
     predictions: Path
     map: float
@@ -52,16 +52,20 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return learnt(ARCH, 70, tmp_path_factory.mktemp("detector"))
+
+
+def learnt(arch: Arch, steps: int, folder: Path) -> Trained:
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("detector")
     dataset = open_dataset(CocoDataset(format="coco", root=str(write_coco(folder / "data", {"train": 9, "val": 6}))))
     assert isinstance(dataset, BoxDataset)
     task = DetectionTask(dataset.classes, AugmentSpec(size=SIZE))
     torch.manual_seed(0)
-    model = build_model(ARCH, num_classes=3, preprocess=Preprocess())
+    model = build_model(arch, num_classes=3, preprocess=Preprocess())
+    assert isinstance(model, Detector)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     images, targets = task.collate([task.prepare(dataset.load(item)) for item in dataset.items("train")])
-    for _ in range(70):
+    for _ in range(steps):
         optimizer.zero_grad()
         torch.stack(list(task.loss(model, model(images), targets).values())).sum().backward()
         optimizer.step()
@@ -70,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def exported(
     dataset: BoxDataset,
-    model: TaskModel,
+    model: Detector,
     task: DetectionTask,
     size: tuple[int, int],
     aspect: dict[str, int] | None,
@@ -84,7 +88,7 @@ def exported(
         metric.update(found, wanted)
         stored.add(found)
     source = ExportSource(
-        model=model, arch=ARCH.model_dump(mode="json"), preprocess=Preprocess(),
+        model=model, arch={}, chosen_inside=model.chosen_inside, preprocess=Preprocess(),
         classes=[ExportClass(c.name, c.color) for c in dataset.classes], size=size, scores=task.scores, outputs=task.outputs,
         selection=task.selection(model, size), weights_digest="0" * 64, task="detection", aspect=aspect,
     )  # fmt: skip
@@ -167,6 +171,20 @@ def test_images_keep_their_aspect_ratio_in_the_file_too(any_size: Trained, tmp_p
     for change in (unpadded, shorter):
         lying = gate(any_size, edited(any_size, tmp_path, change), tmp_path)
         assert any("detections (by score) agree" in sentence for sentence in lying.failures)
+
+
+@pytest.mark.long
+def test_a_graph_that_chooses_its_proposals_passes(tmp_path: Path) -> None:
+    """Faster R-CNN: suppression and region pooling are in the graph, and each class has its own box."""
+    arch = FasterRCNNArch(
+        family="faster_rcnn", backbone="mobilenet_v2", width=0.35, fpn_channels=16, head_channels=32, anchor_scale=4.0
+    )
+    found = learnt(arch, 60, tmp_path)
+    report = gate(found, found.onnx, tmp_path)
+    assert report.failures == []
+    assert report.score == pytest.approx(found.map, abs=0.1)
+    assert found.map > 10
+    assert not gate(found, edited(found, tmp_path, lax), tmp_path).passed
 
 
 def permuted(data: dict[str, Any]) -> None:

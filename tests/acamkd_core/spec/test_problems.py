@@ -103,6 +103,14 @@ def test_each_mistake_has_its_path_and_a_way_out(
         ),
         ({"augment": {"resize": {"short": 800, "max": 600}}, "student": "fcos-r50-fpn"}, "augment.resize.max"),
         ({"augment": {"resize": {"short": 800, "max": 1333}}}, "augment.resize"),
+        (
+            {
+                "augment": {"resize": {"short": 800, "max": 1333}},
+                "student": "faster_rcnn-resnet50",
+                "exports": ["onnx"],
+            },
+            "exports",
+        ),
         ({"schedule": {"policy": "multistep", "epochs": 3}}, "schedule.milestones"),
         ({"schedule": {"policy": "multistep", "epochs": 9, "milestones": [5, 5]}}, "schedule.milestones"),
         ({"schedule": {"iterations": 10, "warmup_iterations": 10}}, "schedule.warmup_iterations"),
