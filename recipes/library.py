@@ -15,7 +15,7 @@ from acamkd_core.spec.recipes import Recipe, RecipeIndex
 from acamkd_core.spec.yaml_text import load_yaml
 
 FOLDER = Path(__file__).resolve().parent
-INDEX = "index.yaml"
+INDEX = "index.json"  # YAML of this length takes a second to read
 # Files of ours (and jobs and models of a server) carry their preprocessing; foreign ones need what the recipe says.
 FOREIGN = (".pth", ".pt", ".ckpt", ".onnx")
 OF_FOREIGN = ("preprocess", "expect")
@@ -24,21 +24,21 @@ OF_FOREIGN = ("preprocess", "expect")
 @functools.cache
 def load_index() -> RecipeIndex:
     """Everything that is known of the recipes."""
-    return RecipeIndex.model_validate(load_yaml((FOLDER / INDEX).read_text(encoding="utf-8")))
+    return RecipeIndex.model_validate_json((FOLDER / INDEX).read_bytes())
 
 
 def find(name: str) -> Recipe:
     """A recipe by its name.
 
     Raises:
-        CoreError: `recipe.unknown`, with the names that are near.
+        CoreError: `recipe.not_found`, with the names that are near.
     """
     known = {recipe.name: recipe for recipe in load_index().recipes}
     name = name.removesuffix(".yaml")
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or [one for one in known if name in one][:3]
         hint = f"did you mean {' or '.join(near)}?" if near else "`acamkd recipes` lists them"
-        raise CoreError("recipe.unknown", f"there is no recipe {name!r}", hint=hint, value=name)
+        raise CoreError("recipe.not_found", f"there is no recipe {name!r}", hint=hint, value=name)
     return known[name]
 
 

@@ -21,11 +21,6 @@ def flow(value: Any) -> str:
     ).strip()  # fmt: skip
 
 
-def dump(data: Any) -> str:
-    """Plain data as YAML in blocks, for files that are read rather than edited."""
-    return yaml.safe_dump(data, sort_keys=False, width=WIDTH, allow_unicode=True)
-
-
 def lines(data: Mapping[str, Any], indent: int = 0) -> list[str]:
     """A mapping, its fields on one line each where they fit, else in blocks."""
     out: list[str] = []

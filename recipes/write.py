@@ -1,4 +1,4 @@
-"""Writes the job files, `index.yaml` and `docs/recipes.md` from the table: `python -m recipes.write`."""
+"""Writes the job files, `index.json` and `docs/recipes.md` from the table: `python -m recipes.write`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from acamkd_core.spec.recipes import Recipe, RecipeIndex
 from recipes.library import FOLDER, INDEX, file_of
 from recipes.page import page
 from recipes.table import GROUPS, MISSING
-from recipes.text import dump, job_text
+from recipes.text import job_text
 
 DOCS = FOLDER.parent / "docs" / "recipes.md"
 
@@ -23,7 +23,7 @@ def build() -> tuple[dict[Path, str], RecipeIndex]:
             recipes.append(recipe)
             files[file_of(recipe)] = job_text(recipe, group.job_of(row))
     index = RecipeIndex(recipes=tuple(recipes), not_expressible=MISSING)
-    files[Path(INDEX)] = dump(index.model_dump(mode="json", exclude_none=True, exclude_defaults=True))
+    files[Path(INDEX)] = index.model_dump_json(indent=1, exclude_none=True) + "\n"
     return files, index
 
 

@@ -58,3 +58,10 @@ class RecipeIndex(SpecModel):
 
     recipes: tuple[Recipe, ...]
     not_expressible: tuple[NotExpressible, ...] = ()
+
+
+class RecipeJob(SpecModel):
+    """A recipe with its job, as text that can be edited and submitted."""
+
+    recipe: Recipe
+    text: str = Field(description="The job file, YAML with comments.")

@@ -14,6 +14,8 @@ from acamkd_core.spec.datasets import DatasetSpec
 from acamkd_core.spec.exports import ExportSpec
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.methods import MethodTerm
+from acamkd_core.spec.recipes import RecipeIndex, RecipeJob
+from recipes import library
 from server.catalog.forms import form_schema
 
 
@@ -81,3 +83,14 @@ def job_schema() -> dict[str, Any]:
     """JSON schema of a distillation job, shaped for forms."""
     schema: dict[str, Any] = form_schema(TypeAdapter(JobSpec).json_schema())
     return schema
+
+
+def get_recipes() -> RecipeIndex:
+    """All recipes, and which rows of the papers no job can express."""
+    return library.load_index()
+
+
+def get_recipe(*, name: str) -> RecipeJob:
+    """A recipe with its job file. Raises CoreError `recipe.not_found`."""
+    recipe = library.find(name)
+    return RecipeJob(recipe=recipe, text=library.text_of(recipe))

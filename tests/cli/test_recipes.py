@@ -14,7 +14,7 @@ import pytest
 from acamkd_core.spec.job import JobSpec, parse_job
 from acamkd_core.spec.yaml_text import load_yaml
 from cli.main import run_command
-from recipes.library import FOLDER, find, job_of, load_index, text_of
+from recipes.library import FOLDER, INDEX, find, job_of, load_index, text_of
 from tests.cli.running import clean_environment
 
 PAIR = "cityscapes-deeplabv3-r101-r18-acam"
@@ -130,6 +130,6 @@ def test_the_wheel_holds_the_files(tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         names = set(packed.namelist())
-    wanted = {path.relative_to(root).as_posix() for path in FOLDER.rglob("*.yaml")}
+    wanted = {path.relative_to(root).as_posix() for path in (*FOLDER.rglob("*.yaml"), FOLDER / INDEX)}
     assert len(wanted) > 30
     assert wanted <= names

@@ -85,7 +85,9 @@ def test_files_index_and_page_are_what_the_table_says() -> None:
     files, index = build()
     for path, text in files.items():
         assert (FOLDER / path).read_text(encoding="utf-8") == text, f"{path}: run `python -m recipes.write`"
-    assert {path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml")} == set(files)
+    assert {path.relative_to(FOLDER) for ending in ("yaml", "json") for path in FOLDER.rglob(f"*.{ending}")} == set(
+        files
+    )
     assert DOCS.read_text(encoding="utf-8") == page(index), "run `python -m recipes.write`"
     assert load_index() == index
     assert len(set(NAMES)) == len(NAMES)

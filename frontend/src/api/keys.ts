@@ -23,5 +23,6 @@ export const keys = {
   workers: { all: ['workers'] as const },
   catalog: ['catalog'] as const,
   schema: ['schema'] as const,
+  recipes: ['recipes'] as const,
   picture: (artifact: string) => ['picture', artifact] as const,
 };

@@ -64,9 +64,16 @@ export function parseRunSearch(raw: Record<string, unknown>): RunSearch {
 export const parseRunsSearch = (raw: Record<string, unknown>): RunsSearch =>
   tidy({ q: text(raw.q), state: text(raw.state), sel: text(raw.sel) });
 
-/** `?from=job` starts a new run from another one's spec; `?example=` from a built-in one. */
-export const parseNewSearch = (raw: Record<string, unknown>): { from?: string; example?: string; dataset?: string } =>
-  tidy({ from: text(raw.from), example: text(raw.example), dataset: text(raw.dataset) });
+/** `?from=job` starts a new run from another one's spec; `?example=` from a built-in one, `?recipe=` from a paper's row. */
+export interface NewSearch {
+  from?: string;
+  example?: string;
+  dataset?: string;
+  recipe?: string;
+}
+
+export const parseNewSearch = (raw: Record<string, unknown>): NewSearch =>
+  tidy({ from: text(raw.from), example: text(raw.example), dataset: text(raw.dataset), recipe: text(raw.recipe) });
 
 /** `?name=street` opens one entry of a list. */
 export const parseNameSearch = (raw: Record<string, unknown>): { name?: string } => tidy({ name: text(raw.name) });

@@ -7,6 +7,7 @@ import { Problem } from '@/components/problem';
 import { runColor } from '@/lib/colors';
 import { macs, parameters } from '@/lib/format';
 import { optionRows } from './options';
+import { Recipes } from './recipes';
 
 type OptionFacts = components['schemas']['OptionFacts'];
 
@@ -57,6 +58,7 @@ export function CatalogPage() {
           </table>
         </div>
       </section>
+      <Recipes />
       <Options title="Methods" rows={methods} tag="method" swatch />
       <Options title="Families" rows={architectures} tag="family" note={(name) => families.find((family) => family.name === name)?.presets.join(', ')} />
       <section>

@@ -16,6 +16,7 @@ import { EXAMPLES, exampleText } from './examples';
 import './form.css';
 import type { SpecContext } from './form-context';
 import { makePicks } from './picks';
+import { Recipes } from './recipes';
 import { SpecForm } from './spec-form';
 import { draft, useStart } from './start';
 import { problemsOf, useDryRun } from './use-dry-run';
@@ -25,12 +26,12 @@ import { applyForm, asForm, parseSpec, type Spec } from './yaml-spec';
 export function NewJobPage() {
   const search = useSearch({ from: '/new' });
   const jobs = useQuery(jobsQuery());
-  const start = useStart(search.from, search.example, search.dataset, jobs.data?.items ?? (jobs.error ? [] : undefined));
+  const start = useStart(search, jobs.data?.items ?? (jobs.error ? [] : undefined));
   const schema = useQuery(jobSchemaQuery());
   if (start.error) return <Problem error={start.error} />;
   if (schema.error) return <Problem error={schema.error} onRetry={() => void schema.refetch()} />;
   if (start.text === null || !schema.data) return <Loading />;
-  const key = search.from ?? search.example ?? search.dataset ?? '';
+  const key = search.from ?? search.recipe ?? search.example ?? search.dataset ?? '';
   return <Editor key={key} start={start.text} from={search.from} schema={schema.data} />;
 }
 
@@ -58,6 +59,7 @@ function Editor({ start, from, schema }: { start: string; from?: string; schema:
       <div className="row head">
         <h1>New run</h1>
         <Examples onPick={setText} />
+        <Recipes onPick={setText} />
         {from && (
           <span className="muted">
             from{' '}
