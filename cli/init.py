@@ -15,11 +15,17 @@ _LAYOUT = ("images", "masks", "classes.json")
 _STUDENTS = {
     "semantic_segmentation": "deeplabv3-mobilenet_v2-3.2m",
     "detection": "retinanet-mobilenet_v2",
+    "classification": "mobilenet_v2-1.0",
 }
 _TERMS = {
     "semantic_segmentation": "# = [{method: acam, at: [logits]}]; also maskd, cwd, pkd, mgd, logit, feature_mse",
     "detection": "# on every pyramid level; also fgd, maskd, cwd, pkd, mgd, feature_mse",
+    "classification": "# on the last map; also maskd, cwd, pkd, mgd, logit, feature_mse",
 }
+# Where no dataset was found.
+_SCENES = "dataset: scenes                # built-in street scenes; or a folder (docs/job-spec.md has the layouts)\n"
+_DATA = {"classification": "dataset: ./images              # a folder with train/<class>/ and val/<class>/\n"}
+_AUGMENT = {"classification": "# augment: {size: [224, 224], short_side: 256, area: [0.08, 1.0], flip: 0.5}\n"}
 _DEFAULT_TASK = "semantic_segmentation"
 
 
@@ -69,11 +75,8 @@ def find_teacher(folder: Path) -> str | None:
 
 def job_text(dataset: str | None, teacher: str | None, task: str = _DEFAULT_TASK) -> str:
     """The job file."""
-    data = (
-        f"dataset: {dataset}\n"
-        if dataset
-        else "dataset: scenes                # built-in street scenes; or a folder (docs/job-spec.md has the layouts)\n"
-    )
+    data = f"dataset: {dataset}\n" if dataset else _DATA.get(task, _SCENES)
+    augment = _AUGMENT.get(task, "# augment: {crop: [256, 256], scale: [0.5, 2.0], flip: 0.5}\n")
     pair = (
         f"teacher: {teacher}\ndistill: acam                  {_TERMS[task]}\n"
         if teacher
@@ -92,7 +95,7 @@ def job_text(dataset: str | None, teacher: str | None, task: str = _DEFAULT_TASK
         "schedule: {epochs: 30}         # or {iterations: 40000}\n"
         "batch: {global_size: 8}        # images per step\n"
         "optimizer: {lr: 0.02}          # sgd with momentum 0.9; nothing is scaled silently\n"
-        "# augment: {crop: [256, 256], scale: [0.5, 2.0], flip: 0.5}\n"
+        f"{augment}"
         "# evaluation: {every: 500}     # iterations between scores; automatic: a tenth of the run\n"
         "exports: [safetensors, onnx]   # the ONNX file is re-scored before it is called verified\n"
         "seed: 0\n"
@@ -103,7 +106,9 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write job.yaml into.")] = Path("."),
     task: Annotated[
         str | None,
-        typer.Option("--task", help="semantic_segmentation or detection; else what the dataset's labels say."),
+        typer.Option(
+            "--task", help="semantic_segmentation, detection or classification; else what the dataset's labels say."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a job.yaml that is there.")] = False,
     output: Output = Format.table,
@@ -127,13 +132,14 @@ def init(
         raise CoreError("init.folder", f"{target} cannot be written: {error.strerror}", value=str(target)) from None
     summary = {
         "path": str(target),
-        "dataset": dataset.path if dataset else "scenes",
+        "dataset": dataset.path if dataset else None if chosen in _DATA else "scenes",
         "task": chosen,
         "teacher": teacher,
     }
     if not emit(summary, output):
         print(target)
-        data = f"{dataset.path} ({dataset.format})" if dataset else "none found, so the built-in scenes"
+        missing = "none found: name one" if chosen in _DATA else "none found, so the built-in scenes"
+        data = f"{dataset.path} ({dataset.format})" if dataset else missing
         say(f"dataset: {data}; task: {chosen}; teacher: {teacher or 'none found'}")
         say(f"next: acamkd run {target}   (here, without a service), or acamkd submit {target}")
     return SUCCEEDED

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 from cli.output import table
 
 if TYPE_CHECKING:
-    from acamkd_core.spec.inspection import InspectionReport
+    from acamkd_core.spec.inspection import InspectionReport, SplitSummary
 
 
 def print_report(report: InspectionReport) -> None:
     """The dataset in numbers, then the findings."""
     ignored = "" if report.ignore_id is None else f"  ignore {report.ignore_id}"
     print(f"{report.name}@{report.digest}  {report.task}{ignored}")
-    boxes = report.task == "detection"
+    extra = {"semantic_segmentation": [">ignored pixels"], "detection": [">boxes"]}.get(report.task, [])
     table(
-        ["split", ">images", ">labelled", ">boxes" if boxes else ">ignored pixels"],
-        (
-            [
-                one.role, one.images, one.labelled,
-                one.boxes if boxes else f"{100 * one.ignored / one.pixels:.1f} %" if one.pixels else None,
-            ]
-            for one in report.splits
-        ),
-    )  # fmt: skip
+        ["split", ">images", ">labelled", *extra],
+        ([one.role, one.images, one.labelled, *(_counted(name, one) for name in extra)] for one in report.splits),
+    )
     print_findings([finding.model_dump() for finding in report.findings])
+
+
+def _counted(column: str, split: SplitSummary) -> Any:
+    if column == ">boxes":
+        return split.boxes
+    return f"{100 * split.ignored / split.pixels:.1f} %" if split.pixels else None
 
 
 def print_findings(findings: list[dict[str, Any]]) -> None:

@@ -56,22 +56,24 @@ def _families(output: Format) -> int:
     catalog = load_catalog()
     if emit(catalog, output):
         return SUCCEEDED
-    height, width = catalog.image_size
     for family in catalog.families:
         print(family.title)
-        rows = [catalog.preset(name) for name in family.presets]
+        rows = [one for name in family.presets if (one := catalog.preset(name)) is not None]
+        sizes = {"x".join(map(str, one.image_size)) for one in rows}
         table(
-            ["preset", ">parameters", ">inference", f">G macs {height}x{width}", "levels (channels @ stride)"],
+            ["preset", ">parameters", ">inference", f">G macs {'/'.join(sorted(sizes))}", "levels (channels @ stride)"],
             (
                 [
-                    one.name, millions(one.parameters), millions(one.inference_parameters), f"{one.macs / 1e9:.1f}",
-                    "  ".join(f"{level.name} {level.channels}@{level.stride}" for level in one.levels),
+                    one.name, millions(one.parameters), millions(one.inference_parameters),
+                    f"{one.macs / 1e9:.{1 if one.macs > 1e10 else 2}f}",
+                    "  ".join(f"{level.name} {level.channels}@{level.stride or 'all'}" for level in one.levels),
                 ]
                 for one in rows
-                if one is not None
             ),
         )  # fmt: skip
-    say(f"counts with {catalog.num_classes} classes; any other width, backbone or stride can be given as fields")
+    say(
+        f"counts with {catalog.num_classes} classes (classifiers: 1000); any other width, backbone or stride can be given as fields"
+    )
     return SUCCEEDED
 
 
@@ -123,7 +125,9 @@ def add_dataset(
     name: Annotated[str, typer.Argument(metavar="NAME")],
     path: Annotated[str, typer.Argument(metavar="PATH", help="A folder that the server sees, or a zip to upload.")],
     wait: Annotated[bool, typer.Option("--wait", help="Until the inspection has ended.")] = False,
-    format: Annotated[str, typer.Option("--format", help="mask_folder, cityscapes, coco, voc, yolo ...")] = "auto",
+    format: Annotated[
+        str, typer.Option("--format", help="mask_folder, cityscapes, coco, voc, yolo, image_folder ...")
+    ] = "auto",
     task: DatasetTask = None,
     sets: Annotated[
         list[str] | None,

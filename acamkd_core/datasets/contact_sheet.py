@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from acamkd_core.datasets.base import Boxes, Dataset, Item
+from acamkd_core.datasets.base import Boxes, ClassInfo, Dataset, Item
 from acamkd_core.spec.errors import CoreError
 
 _GAP, _LEGEND = 6, 22
@@ -33,7 +33,9 @@ def contact_sheet(dataset: Dataset, path: Path, *, images: int = 12, split: str 
     rows = -(-len(pairs) // columns)
     height = max((pair.height for pair in pairs), default=cell)
     width = 2 * cell
-    legend_rows = _legend_rows(dataset, columns * (width + _GAP) - _GAP)
+    # Names of classes stand on classified images; there may be a thousand.
+    named = dataset.task == "classification"
+    legend_rows = [] if named else _legend_rows(dataset, columns * (width + _GAP) - _GAP)
     sheet = Image.new(
         "RGB",
         (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP + len(legend_rows) * _LEGEND),
@@ -64,7 +66,9 @@ def _pair(dataset: Dataset, item: Item, cell: int) -> Image.Image:
     pair = Image.new("RGB", (2 * cell, size[1]), _BACKGROUND)
     image = Image.fromarray(sample.image)
     pair.paste(image.resize(size, Image.Resampling.BILINEAR), (0, 0))
-    if isinstance(sample.target, Boxes):
+    if isinstance(sample.target, np.integer):
+        pair.paste(_with_class(image, dataset.classes[int(sample.target)], size), (cell, 0))
+    elif isinstance(sample.target, Boxes):
         pair.paste(_with_boxes(image, sample.target, dataset, size), (cell, 0))
     elif sample.target is not None:
         colors = np.full((256, 3), 32, dtype=np.uint8)
@@ -74,6 +78,16 @@ def _pair(dataset: Dataset, item: Item, cell: int) -> Image.Image:
         over = Image.blend(image, Image.fromarray(colors[sample.target]), 0.65)
         pair.paste(over.resize(size, Image.Resampling.NEAREST), (cell, 0))
     return pair
+
+
+def _with_class(image: Image.Image, info: ClassInfo, size: tuple[int, int]) -> Image.Image:
+    """The image at `size` (width, height) under its class's name."""
+    picture = image.resize(size, Image.Resampling.BILINEAR)
+    pen = ImageDraw.Draw(picture)
+    pen.rectangle((0, 0, size[0], _LEGEND), fill=_BACKGROUND)
+    pen.rectangle((4, 4, 18, 16), fill=info.color)
+    pen.text((23, 4), info.name, fill=(30, 30, 30))
+    return picture
 
 
 def _with_boxes(image: Image.Image, target: Boxes, dataset: Dataset, size: tuple[int, int]) -> Image.Image:

@@ -31,6 +31,7 @@ class Seen:
     digest: str | None = None
     size: tuple[int, int] | None = None
     counts: np.ndarray | None = None
+    grey: bool = False  # all three channels are the same
     problems: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -119,6 +120,25 @@ KINDS: dict[str, tuple[Severity, str, str | None]] = {
     "dataset.duplicate_boxes": ("warning", "{count} boxes are written twice: they are taken once", None),
     "dataset.missing_label_file": ("warning", "{count} images have no label file: they are background", None),
     "dataset.label_without_image": ("warning", "{count} label files have no image: they are left out", None),
+    "dataset.unknown_class": (
+        "error",
+        "{count} folders are of no class of the training split: {detail}",
+        "all splits need the same class folders",
+    ),
+    "dataset.image_without_class": ("warning", "{count} images lie in no class folder: they are left out", None),
+    "dataset.other_files": ("warning", "{count} files are no images by their ending: they are left out", None),
+    "dataset.contradicting_labels": (
+        "warning",
+        "{count} images are the same as one of another class",
+        "remove those of the wrong class: they can only be learnt by heart",
+    ),
+    "dataset.grey_images": ("warning", "{count} images are grey, most others are not", None),
+    "dataset.tiny_images": (
+        "warning",
+        "{count} images have a side below {detail} pixels, most others are larger",
+        None,
+    ),
+    "dataset.class_without_images": ("warning", "{count} classes have no image: {detail}", None),
     "dataset.class_without_boxes": ("warning", "{count} classes have no box: {detail}", None),
     "dataset.class_without_pixels": ("warning", "{count} classes have no pixel: {detail}", None),
     "dataset.nothing_to_score": ("error", "the split has no labelled {detail}", "label some of its images"),
@@ -152,8 +172,11 @@ def look_at_image(entry: Seen) -> None:
     """Decode the image of an entry: its digest and size, or the problem."""
     try:
         entry.digest = hashlib.sha256(entry.item.image.read_bytes()).hexdigest()
-        height, width = read_image(entry.item.image).shape[:2]
-        entry.size = (int(height), int(width))
+        pixels = read_image(entry.item.image)
+        entry.size = (int(pixels.shape[0]), int(pixels.shape[1]))
+        # A coloured image usually shows it in its middle row: only grey ones are looked at whole.
+        row = pixels[pixels.shape[0] // 2]
+        entry.grey = bool((row == row[:, :1]).all() and (pixels == pixels[..., :1]).all())
     except (CoreError, OSError) as error:
         code = error.code if isinstance(error, CoreError) else "dataset.unreadable"
         entry.problems.append((code, str(error)))
@@ -190,7 +213,9 @@ def by_kind(seen: list[Seen]) -> dict[tuple[str, str], list[tuple[Seen, str]]]:
     return grouped
 
 
-def class_findings(dataset: Dataset, classes: list[ClassSummary], counted: Literal["pixels", "boxes"]) -> list[Finding]:
+def class_findings(
+    dataset: Dataset, classes: list[ClassSummary], counted: Literal["pixels", "boxes", "images"]
+) -> list[Finding]:
     """Classes that a split lacks, and those that are scored but never trained on."""
     found = []
     counts: list[tuple[str, dict[str, int]]] = [(one.name, getattr(one, counted)) for one in classes]
@@ -199,7 +224,7 @@ def class_findings(dataset: Dataset, classes: list[ClassSummary], counted: Liter
             continue
         absent = [name for name, of_role in counts if not of_role.get(role, 0)]
         if len(absent) == len(classes) and role != "train":
-            unit = {"pixels": "pixel", "boxes": "box"}[counted]
+            unit = {"pixels": "pixel", "boxes": "box", "images": "image"}[counted]
             found.append(finding("dataset.nothing_to_score", role, len(absent), [], unit))
         elif absent:
             found.append(finding(f"dataset.class_without_{counted}", role, len(absent), [], ", ".join(absent)))

@@ -10,8 +10,10 @@ from acamkd_core.datasets.box_dataset import BoxDataset
 from acamkd_core.datasets.cityscapes import IMAGES, Cityscapes, find_part
 from acamkd_core.datasets.coco import ANNOTATIONS, CocoFolder
 from acamkd_core.datasets.findings import Progress
+from acamkd_core.datasets.image_folder import ImageFolder, is_image_folder
 from acamkd_core.datasets.inspect import inspect_masks
 from acamkd_core.datasets.inspect_boxes import inspect_boxes
+from acamkd_core.datasets.inspect_labels import inspect_labels
 from acamkd_core.datasets.mask_dataset import MaskDataset
 from acamkd_core.datasets.mask_folder import MaskFolder
 from acamkd_core.datasets.paths import check_inside, resolve_root
@@ -26,6 +28,7 @@ from acamkd_core.spec.datasets import (
     CocoDataset,
     DatasetSpec,
     FolderDataset,
+    ImageFolderDataset,
     MaskFolderDataset,
     RegisteredDataset,
     ScenesDataset,
@@ -44,7 +47,7 @@ def open_dataset(
     cache: Path | None = None,
     strict: bool = True,
     task: TaskName | None = None,
-) -> MaskDataset | BoxDataset:
+) -> MaskDataset | BoxDataset | ImageFolder:
     """Open a dataset: files are listed and classes read, no pixel is decoded. Scenes are generated when missing.
 
     Args:
@@ -84,6 +87,8 @@ def open_dataset(
         return Yolo(spec, root, roots=roots, strict=strict)
     if isinstance(spec, CityscapesDataset):
         return Cityscapes(spec, root, roots=roots, strict=strict)
+    if isinstance(spec, ImageFolderDataset):
+        return ImageFolder(spec, root, roots=roots, strict=strict)
     return MaskFolder(spec, root, roots=roots, strict=strict)
 
 
@@ -107,6 +112,8 @@ def inspect_dataset(dataset: Dataset, *, progress: Progress | None = None, threa
     """Decode every file of a dataset (opened with `strict=False`) and report what would spoil a training."""
     if isinstance(dataset, BoxDataset):
         return inspect_boxes(dataset, progress=progress, threads=threads)
+    if isinstance(dataset, ImageFolder):
+        return inspect_labels(dataset, progress=progress, threads=threads)
     assert isinstance(dataset, MaskDataset)
     return inspect_masks(dataset, progress=progress, threads=threads)
 
@@ -115,6 +122,8 @@ def task_of(spec: FolderDataset, root: Path, task: TaskName | None = None) -> Ta
     """What a folder's labels are for; `task` decides where it has several kinds."""
     if isinstance(spec, (CocoDataset, YoloDataset)):
         return "detection"
+    if isinstance(spec, ImageFolderDataset):
+        return "classification"
     if isinstance(spec, VocDataset):
         if spec.labels is not None:
             return "detection" if spec.labels == "boxes" else "semantic_segmentation"
@@ -143,12 +152,14 @@ def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> Folde
         return VocDataset(format="voc", root=spec.root, splits=spec.splits)
     if find_data_file(root) is not None:
         return YoloDataset(format="yolo", root=spec.root, splits=spec.splits)
+    if is_image_folder(root, spec.splits.train):
+        return ImageFolderDataset(format="image_folder", root=spec.root, splits=spec.splits)
     found = sorted(path.name for path in root.iterdir())[:12]
     raise CoreError(
         "dataset.unknown_format",
         f"no known dataset format in {root.name}: mask_folder needs {', '.join(wanted)} (missing {', '.join(missing)}); "
         f"cityscapes needs {IMAGES}; "
-        f"coco needs an annotation file such as {ANNOTATIONS[0].format(split=spec.splits.train)}; voc needs {JPEG_IMAGES}; yolo needs {DATA_FILES[0]}",
+        f"coco needs an annotation file such as {ANNOTATIONS[0].format(split=spec.splits.train)}; voc needs {JPEG_IMAGES}; yolo needs {DATA_FILES[0]}; image_folder needs {spec.splits.train}/<class>/ with images",
         hint=f"found: {', '.join(found) or 'an empty folder'}",
         field="dataset.root",
         value=spec.root,

@@ -12,6 +12,7 @@ import torch
 
 import acamkd_core
 from acamkd_core.datasets.box_dataset import BoxDataset
+from acamkd_core.datasets.image_folder import ImageFolder
 from acamkd_core.engine.build import Built, Data
 from acamkd_core.engine.evaluate import Score, evaluate
 from acamkd_core.engine.parts import Emit, Run
@@ -22,6 +23,7 @@ from acamkd_core.exports.bundle import write_bundle
 from acamkd_core.exports.card import CardFacts
 from acamkd_core.exports.registry import exporter
 from acamkd_core.exports.verify import GateReport, MaskValues, PredictionFile, Truth, verify
+from acamkd_core.exports.verify_classification import ClassFile, ClassTruth
 from acamkd_core.exports.verify_detection import BoxTruth, DetectionFile
 from acamkd_core.exports.words import WORDS
 from acamkd_core.models.weights import weights_digest
@@ -107,11 +109,13 @@ def deliver(
 
 def _evidence(
     data: Data, task: Task, path: Path, count: int, size: tuple[int, int]
-) -> tuple[PredictionFile | DetectionFile, Truth]:
+) -> tuple[PredictionFile | DetectionFile | ClassFile, Truth]:
     """Where the checkpoint's predictions are kept for the gate, and what both are scored against."""
     dataset = data.dataset
     if isinstance(dataset, BoxDataset):
         return DetectionFile(path.with_suffix(".json")), BoxTruth(dataset.boxes)
+    if isinstance(dataset, ImageFolder):
+        return ClassFile(path.with_suffix(".npy")), ClassTruth(dataset.position)
     return PredictionFile(path.with_suffix(".npy"), count, size), MaskValues.of(dataset.classes)
 
 
@@ -131,6 +135,7 @@ def _source(built: Built, data: Data) -> ExportSource:
         weights_digest=weights_digest(parts.student.state_dict()),
         task=parts.task.name,
         aspect=spec.augment.aspect(),
+        short_side=spec.augment.short_side,
         chosen_inside=getattr(parts.student, "chosen_inside", False),
     )
 
@@ -166,6 +171,7 @@ def _card(
         "classes": source.classes,
         "size": source.size,
         "aspect": source.aspect,
+        "short_side": source.short_side,
         "task": parts.task.name,
         "metrics": {
             name: metrics[name]

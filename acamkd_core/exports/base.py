@@ -38,10 +38,11 @@ class ExportSource:
         size: height and width at which the network was evaluated.
         aspect: `short`, `max` and `pad_to` where images kept their aspect ratio; then `size` is one of many, and graphs
             take any. None: every image was resized to `size`.
+        short_side: where images were resized to this short side, and `size` cut out of the middle (classification).
         resize: name of Pillow's filter that evaluation resized images with.
         scores: the task's decoding, without what a graph cannot carry (argmax, suppression of doubles).
         outputs: (name, layout, meaning) of each tensor that `scores` returns.
-        selection: what a reader has left to do after the graph; empty for segmentation.
+        selection: what a reader has left to do after the graph; empty where nothing but an argmax.
         chosen_inside: candidates are chosen inside the graph (proposals), so that their order may change in rounding.
         weights_digest: digest over the tensors.
         state: tensors to store, when they differ from the model's own (e.g. without an auxiliary head).
@@ -60,6 +61,7 @@ class ExportSource:
     chosen_inside: bool = False
     resize: str = "bilinear"
     aspect: dict[str, int] | None = None
+    short_side: int | None = None
     state: dict[str, Tensor] | None = None
 
 

@@ -67,6 +67,7 @@ def config(facts: CardFacts) -> dict[str, Any]:
         "classes": [{"id": i, "name": c.name, "color": list(c.color)} for i, c in enumerate(facts.classes)],
         "size": list(facts.size),
         **({"aspect": facts.aspect} if facts.aspect is not None else {}),
+        **({"short_side": facts.short_side} if facts.short_side is not None else {}),
         "metrics": facts.metrics,
         "per_class": {"split": facts.per_class_split, facts.words.class_metric.lower(): facts.per_class},
         "gate": facts.gate.as_dict() if facts.gate else None,

@@ -25,9 +25,10 @@ class CardFacts:
         classes: in channel order.
         size: height and width that the network works at.
         aspect: how images are resized where they keep their aspect ratio; then `size` is one of many.
+        short_side: to which images are resized before `size` is cut out of the middle (classification).
         metrics: e.g. `{"val/miou": 37.0, "test/miou": 35.2}`; splits that end in `_ms` are scored over `views`.
         views: scales of the images, and whether mirrored ones too, that a second score averages over.
-        per_class: IoU per class on the split of `per_class_split`; None where the class does not occur.
+        per_class: `class_metric` (IoU ...) per class on the split of `per_class_split`; None where the class does not occur.
         gate: report on the ONNX file; None when no gate has run.
         versions: of the libraries.
         license: of the weights, as a Hugging Face identifier; who trains decides.
@@ -56,6 +57,7 @@ class CardFacts:
     license: str = "unknown"
     task: str = "semantic_segmentation"
     aspect: dict[str, int] | None = None
+    short_side: int | None = None
 
     @property
     def words(self) -> TaskWords:
@@ -139,9 +141,11 @@ def _summary(facts: CardFacts) -> str:
         told = f"shorter side {short} pixels, longer at most {most}, padded to multiples of {step}"
         rows.append(("Input", f"any size; {told}"))
     else:
-        told = f"{facts.size[0]}x{facts.size[1]} pixels (height x width); other sizes are resized to it"
-        rows.append(("Input", told))
-    rows.append(("Classes", ", ".join(entry.name for entry in facts.classes)))
+        told = "other sizes are resized to it"
+        if facts.short_side is not None:
+            told = f"the middle of an image whose shorter side was resized to {facts.short_side}"
+        rows.append(("Input", f"{facts.size[0]}x{facts.size[1]} pixels (height x width); {told}"))
+    rows.append(("Classes", _names([entry.name for entry in facts.classes])))
     rows.append(("Seed", str(facts.seed)))
     if facts.spec_digest:
         rows.append(("Job spec", f"`{facts.spec_digest}`"))
@@ -154,6 +158,11 @@ def _summary(facts: CardFacts) -> str:
 
 def _size(parameters: int | None) -> str:
     return f" ({parameters / 1e6:.2f} M parameters)" if parameters else ""
+
+
+def _names(names: list[str], shown: int = 50) -> str:
+    rest = f" and {len(names) - shown} more, in labels.txt" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + rest
 
 
 def _cell(text: str) -> str:

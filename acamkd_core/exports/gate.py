@@ -81,10 +81,15 @@ class Confusion:
 
 def score(manifest: dict[str, Any]) -> dict[str, Any]:
     """Run the file over the manifest's images and compare. Returns the report."""
-    if manifest.get("task") == "detection":
+    task = manifest.get("task")
+    if task == "detection":
         from acamkd_core.exports.gate_detection import score_detection
 
         return score_detection(manifest)
+    if task == "classification":
+        from acamkd_core.exports.gate_classification import score_classification
+
+        return score_classification(manifest)
     return score_segmentation(manifest)
 
 

@@ -81,6 +81,7 @@ def metadata(source: ExportSource, opset: int, levels: dict[str, str]) -> dict[s
             "std": list(preprocess.std),
             "resize": source.resize,
             **({"aspect": {**source.aspect, "pad_color": list(PAD_COLOR)}} if source.aspect is not None else {}),
+            **({"short_side": source.short_side} if source.short_side is not None else {}),
         },
         **_outputs(source),
         "classes": [{"name": entry.name, "color": list(entry.color)} for entry in source.classes],

@@ -1,7 +1,8 @@
 # Copyright the acamkd authors. SPDX-License-Identifier: Apache-2.0
 """Run an exported model on an image: `python predict.py image.jpg [-o overlay.png]`.
 
-Segmentation also takes `--mask ids.png` (class ids), detection `--json boxes.json` and `--threshold 0.5`.
+Segmentation also takes `--mask ids.png` (class ids), detection `--json boxes.json` and `--threshold 0.5`, classification
+`--json classes.json` and `--top 5` (and writes a picture only when asked for one).
 Needs onnxruntime, Pillow and NumPy, nothing else. Preprocessing, class names and colours come from the ONNX file
 (metadata entry `acamkd`). This file stands alone: the same text is shipped beside every exported model and is what
 the verification gate runs, so what was verified is what you run.
@@ -37,6 +38,7 @@ class Contract:
     """What the file says about its input, its classes and (detection) how to choose among candidates.
 
     `size` is (height, width). `aspect`: images keep their aspect ratio and are padded; then inputs have any size.
+    `short_side`: images are resized to this short side, and `size` is cut out of the middle.
     """
 
     size: tuple[int, int]
@@ -50,6 +52,7 @@ class Contract:
     task: str = "semantic_segmentation"
     selection: Selection | None = None
     aspect: Aspect | None = None
+    short_side: int | None = None
 
     def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of an image of `size` after resizing, without padding."""
@@ -117,6 +120,7 @@ def parse_contract(text: str) -> Contract:
             task=str(data.get("task", "semantic_segmentation")),
             selection=_selection(data["selection"]) if data.get("task") == "detection" else None,
             aspect=_aspect(given["aspect"]) if given.get("aspect") is not None else None,
+            short_side=int(given["short_side"]) if given.get("short_side") is not None else None,
         )
     except ModelFileError:
         raise
@@ -131,6 +135,8 @@ def parse_contract(text: str) -> Contract:
     aspect = contract.aspect
     if aspect is not None and not (1 <= aspect.short <= aspect.limit <= 1 << 16 and 1 <= aspect.pad_to <= 1 << 16):
         raise ModelFileError("the sizes to which images are resized are impossible")
+    if contract.short_side is not None and not max(contract.size) <= contract.short_side <= 1 << 16:
+        raise ModelFileError(f"{contract.size} cannot be cut out of images whose short side is {contract.short_side}")
     if any(not 0 <= value <= 255 for color in contract.colors for value in color):
         raise ModelFileError("class colours need values from 0 to 255")
     if not contract.classes or len(set(contract.classes)) != len(contract.classes):
@@ -176,12 +182,33 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
         raise ModelFileError(f"{path} is no readable image: {error}") from None
 
 
+def open_file(path: Path, threads: int = 0) -> tuple[Any, Contract]:
+    """(onnxruntime's session, what the file says). Raises ModelFileError."""
+    import onnxruntime
+
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelFileError(f"{path.name} is no loadable ONNX file: {first_line}") from None
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelFileError(f"{path.name} carries no `{METADATA_KEY}` metadata; it was not exported by acamkd")
+    return session, parse_contract(text)
+
+
 class Model:
-    """An exported model, loaded; `Segmenter` and `Detector` say what its outputs mean.
+    """An exported model, loaded; `Segmenter`, `Detector` and `Classifier` say what its outputs mean.
 
     Args:
         path: the ONNX file.
         threads: CPU threads; 0 lets onnxruntime choose.
+        opened: what `open_file` has returned for it.
 
     Raises:
         ModelFileError: no such file, no ONNX, or metadata that is missing or does not fit the graph.
@@ -189,23 +216,8 @@ class Model:
 
     task: str
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
-        import onnxruntime
-
-        if not path.is_file():
-            raise ModelFileError(f"there is no model file {path}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors share no base class
-            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelFileError(f"{path.name} is no loadable ONNX file: {first_line}") from None
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if text is None:
-            raise ModelFileError(f"{path.name} carries no `{METADATA_KEY}` metadata; it was not exported by acamkd")
-        self.contract = parse_contract(text)
+    def __init__(self, path: Path, *, threads: int = 0, opened: tuple[Any, Contract] | None = None) -> None:
+        self._session, self.contract = opened or open_file(path, threads)
         if self.contract.task != self.task:
             raise ModelFileError(f"{path.name} is made for {self.contract.task}, not for {self.task}")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -232,6 +244,8 @@ class Model:
         """HxWx3 uint8 RGB to what the network eats: 1x3xhxw float32, resized (and padded) as the file says."""
         contract = self.contract
         height, width = contract.fitted((image.shape[0], image.shape[1]))
+        if contract.short_side is not None:
+            image = middle(image, contract.size, contract.short_side, FILTERS[contract.resize])
         if image.shape[:2] != (height, width):
             image = np.asarray(Image.fromarray(image).resize((width, height), FILTERS[contract.resize]))
         if contract.aspect is not None:
@@ -246,6 +260,16 @@ class Model:
         mean = np.asarray(contract.mean, dtype=np.float32)[:, None, None]
         std = np.asarray(contract.std, dtype=np.float32)[:, None, None]
         return np.ascontiguousarray((pixels * np.float32(contract.value_range) - mean) / std)[None]
+
+
+def middle(image: np.ndarray, size: tuple[int, int], short_side: int, filter: Image.Resampling) -> np.ndarray:
+    """The middle (height, width) of an HxWx3 image after its short side was resized to `short_side`, as torchvision does."""
+    shape = image.shape[:2]
+    height, width = (int(short_side * side / min(shape)) if side > min(shape) else short_side for side in shape)
+    if shape != (height, width):
+        image = np.asarray(Image.fromarray(image).resize((width, height), filter))
+    top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
+    return image[top : top + size[0], left : left + size[1]]
 
 
 class Segmenter(Model):
@@ -309,6 +333,29 @@ class Detector(Model):
         return boxes.astype(np.float64) * factors, kept.astype(np.float64), labels
 
 
+class Classifier(Model):
+    """A classification model: image in, probabilities of the classes out."""
+
+    task = "classification"
+
+    def _unfit(self, shapes: list[tuple[Any, ...]]) -> str | None:
+        names = len(self.contract.classes)
+        if [shape[1:] for shape in shapes] != [(names,)]:
+            return f"the graph returns {', '.join(map(str, shapes))}, its metadata names {names} classes"
+        return None
+
+    def scores(self, image: np.ndarray) -> np.ndarray:
+        """Class scores of an HxWx3 uint8 RGB image, K float32."""
+        return self.run(image)[0]
+
+    def classify(self, image: np.ndarray, top: int = 5) -> list[tuple[str, float]]:
+        """The `top` surest classes of an HxWx3 uint8 RGB image with their probabilities, by falling probability."""
+        scores = self.scores(image).astype(np.float64)
+        shares = np.exp(scores - scores.max())
+        shares /= shares.sum()
+        return [(self.contract.classes[k], float(shares[k])) for k in np.argsort(-shares, kind="stable")[:top]]
+
+
 def select(
     scores: np.ndarray, boxes: np.ndarray, rule: Selection, counts: list[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -366,14 +413,13 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return result
 
 
-def load(path: Path, *, threads: int = 0) -> Segmenter | Detector:
+def load(path: Path, *, threads: int = 0) -> Segmenter | Detector | Classifier:
     """The model in a file, whichever its task. Raises ModelFileError as `Model` does."""
-    try:
-        return Segmenter(path, threads=threads)
-    except ModelFileError as error:
-        if "made for detection" not in str(error):
-            raise
-    return Detector(path, threads=threads)
+    opened = open_file(path, threads)
+    for kind in (Segmenter, Detector, Classifier):
+        if kind.task == opened[1].task:
+            return kind(path, opened=opened)
+    raise ModelFileError(f"{path.name} is made for {opened[1].task}, which this reader does not know")
 
 
 def overlay(image: np.ndarray, ids: np.ndarray, colors: tuple[tuple[int, int, int], ...]) -> Image.Image:
@@ -407,25 +453,30 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, or 2 when something cannot be read or written."""
     parser = argparse.ArgumentParser(description="Run the model beside this file on an image.")
     parser.add_argument("image", type=Path, help="image file that Pillow can read")
-    parser.add_argument("-o", "--output", type=Path, help="picture to write (default: <image>_overlay.png)")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="picture to write (default: <image>_overlay.png; classification: none)"
+    )
     parser.add_argument("--mask", type=Path, help="segmentation: also write the class ids, as a palette PNG")
-    parser.add_argument("--json", type=Path, help="detection: also write the boxes")
+    parser.add_argument("--json", type=Path, help="detection: also write the boxes; classification: the classes")
     parser.add_argument("--threshold", type=float, default=0.3, help="detection: lowest score to show (default 0.3)")
+    parser.add_argument("--top", type=int, default=5, help="classification: number of classes to show (default 5)")
     parser.add_argument("--model", type=Path, default=Path(__file__).resolve().parent / "model.onnx")
     options: Any = parser.parse_args(arguments)
     output = options.output or options.image.with_name(options.image.stem + "_overlay.png")
     try:
         model = load(options.model)
         image = read_image(options.image, upright=True)
-        lines = (
-            _segment(model, image, output, options.mask)
-            if isinstance(model, Segmenter)
-            else _detect(model, image, output, options.json, options.threshold)
-        )
+        if isinstance(model, Classifier):
+            output = options.output
+            lines = _classify(model, image, output, options.json, options.top)
+        elif isinstance(model, Detector):
+            lines = _detect(model, image, output, options.json, options.threshold)
+        else:
+            lines = _segment(model, image, output, options.mask)
     except (ModelFileError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join([*lines, f"overlay: {output}"]))
+    print("\n".join([*lines, *([f"overlay: {output}"] if output else [])]))
     return 0
 
 
@@ -455,6 +506,22 @@ def _detect(model: Detector, image: np.ndarray, output: Path, table: Path | None
     if table:
         table.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return [f"{row['class']:<24}{row['score']:6.2f}  {row['box']}" for row in rows] or ["nothing found"]
+
+
+def _classify(model: Classifier, image: np.ndarray, output: Path | None, table: Path | None, top: int) -> list[str]:
+    """Writes table and picture where asked; returns a line for each class, the surest first."""
+    found = model.classify(image, max(1, top))
+    if output:
+        picture = Image.fromarray(image)
+        name, share = found[0]
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle((0, 0, picture.width, 14), fill=model.contract.colors[model.contract.classes.index(name)])
+        pen.text((3, 1), f"{name} {100 * share:.1f} %", fill=(255, 255, 255))
+        picture.save(output)
+    if table:
+        rows = [{"class": name, "probability": round(share, 6)} for name, share in found]
+        table.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return [f"{name:<24}{100 * share:6.2f} %" for name, share in found]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def header(source: ExportSource) -> NativeHeader:
             "extra": {
                 "colors": [list(entry.color) for entry in source.classes],
                 "size": list(source.size),
+                **({"short_side": source.short_side} if source.short_side is not None else {}),
                 "resize": source.resize,
                 "weights_digest": source.weights_digest,
             },

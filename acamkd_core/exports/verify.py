@@ -77,7 +77,7 @@ class MaskValues:
 class GateReport:
     """What the gate found. Scores in points, agreement in percent; None where nothing could be scored.
 
-    `score` and `checkpoint_score` are of `metric`. `agreement`: of pixels (segmentation) or of detections.
+    `score` and `checkpoint_score` are of `metric`. `agreement`: of pixels (segmentation), detections or images (classification).
     """
 
     passed: bool
@@ -150,7 +150,7 @@ def verify(
     Args:
         model: the exported file.
         items: labelled images, in the order of the predictions; `gate.images` limits them.
-        predictions: the checkpoint's own (`PredictionFile`, `DetectionFile`).
+        predictions: the checkpoint's own (`PredictionFile`, `DetectionFile`, `ClassFile`).
         classes: the dataset's class names, in channel order.
         truth: what to score against.
         gate: limits.

@@ -60,4 +60,22 @@ WORDS = {
         "the metadata says how `predict.py` chooses among candidates.\n",
         limit="finds nothing else; small, crowded and cut-off objects are missed most",
     ),
+    "classification": TaskWords(
+        pipeline="image-classification",
+        name="Image classification",
+        tags=("image-classification",),
+        metric_key="top1",
+        metric_type="accuracy",
+        metric="top-1",
+        class_metric="Accuracy",
+        agreement="equal classes",
+        example="```\npip install -r requirements.txt\npython predict.py image.jpg --json classes.json\n```\n\n"
+        "It prints the surest classes with their probabilities. From Python:\n\n"
+        "```python\nfrom pathlib import Path\nfrom predict import Classifier, read_image\n\n"
+        'classifier = Classifier(Path("model.onnx"))\n'
+        'found = classifier.classify(read_image(Path("image.jpg")))   '
+        "# (name, probability) of the five surest\n```\n\n",
+        graph="returns `logits` (N x classes); their softmax are the probabilities.\n",
+        limit="gives every image one of them, also where none fits",
+    ),
 }

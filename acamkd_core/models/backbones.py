@@ -16,7 +16,7 @@ from acamkd_core.models.base import Backbone, Level
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the torchvision imports below safe)
 
 # isort: split
-from torchvision.models import mobilenet_v2, mobilenet_v3_large, resnet
+from torchvision.models import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small, resnet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 # Block, blocks a stage, groups of the 3x3 convolutions and channels a group (ResNet: one group of 64).
@@ -150,12 +150,26 @@ class MobileNetV3Large(_Blocks):
         self._publish([4, 8, 16, output_stride])
 
 
+class MobileNetV3Small(_Blocks):
+    """MobileNetV3-Small (Howard et al. 2019, table 2) with its last 1x1 convolution (576 channels)."""
+
+    _ENDS = (1, 3, 8, 12)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = mobilenet_v3_small().features
+        self._publish([4, 8, 16, 32])
+
+
 def build_backbone(name: str, *, width: float = 1.0, output_stride: int = 32, deep_stem: bool = False) -> Backbone:
     """The backbone that a spec names; which options fit which name is the spec's to check."""
     if name == "mobilenet_v2":
         return MobileNetV2(width=width, output_stride=output_stride)
     if name == "mobilenet_v3_large":
         return MobileNetV3Large(output_stride=output_stride)
+    if name == "mobilenet_v3_small":
+        assert output_stride == 32
+        return MobileNetV3Small()
     return ResNet(name, output_stride=output_stride, deep_stem=deep_stem)
 
 

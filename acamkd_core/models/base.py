@@ -13,7 +13,7 @@ from acamkd_core.spec.models import Preprocess
 
 @dataclass(frozen=True)
 class Level:
-    """A named feature map: `channels`, and `stride` = input size over map size.
+    """A named feature map: `channels`, and `stride` = input size over map size (0: one position for the whole image).
 
     onward: the network can go on from here with other values (`TaskModel.onward`); MasKD needs that of a teacher.
     """
@@ -27,9 +27,10 @@ class Level:
 class ModelOutput:
     """What a forward pass returns.
 
-    features: named levels, each NCHW. Segmenters publish their class scores as level `logits` too.
+    features: named levels, each NCHW. Segmenters and classifiers publish their class scores as level `logits` too
+        (a classifier's are N K 1 1).
     raw: the head's output before any upsampling or decoding (segmentation: logits NCHW at the output stride;
-        detection: the family's own).
+        classification: logits NK; detection: the family's own).
     aux: raw output of an auxiliary head, or None.
     """
 

@@ -24,13 +24,14 @@ from acamkd_core.spec.presets import PRESETS
 
 NUM_CLASSES = 19
 IMAGE_SIZE = (1024, 2048)  # Cityscapes, the size that the published tables refer to
+IMAGENET = (1000, (224, 224))  # of classifiers
 _ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
 
 
 def build_catalog() -> Catalog:
     """Everything, counted now."""
     with torch.device("meta"):
-        names = (*get_args(ResNetName), "mobilenet_v2", "mobilenet_v3_large")
+        names = (*get_args(ResNetName), "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small")
         backbones = {name: build_backbone(name) for name in names}
     return Catalog(
         num_classes=NUM_CLASSES,
@@ -59,10 +60,12 @@ def _family(arch: type) -> FamilyFacts:
 
 def _preset(name: str) -> PresetFacts:
     arch = _ARCH.validate_python(PRESETS[name])
+    classifies = FAMILY_TASKS[arch.family] == "classification"
+    num_classes, image_size = IMAGENET if classifies else (NUM_CLASSES, IMAGE_SIZE)
     with torch.device("meta"):
-        model = build_model(arch, num_classes=NUM_CLASSES).eval()
+        model = build_model(arch, num_classes=num_classes).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.empty(1, 3, *IMAGE_SIZE, device="meta"))
+        model(torch.empty(1, 3, *image_size, device="meta"))
     aux = getattr(model, "aux_head", None)
     return PresetFacts(
         name=name,
@@ -70,6 +73,8 @@ def _preset(name: str) -> PresetFacts:
         parameters=_count(model),
         inference_parameters=_count(model) - (_count(aux) if isinstance(aux, nn.Module) else 0),
         macs=counter.get_total_flops() // 2 + model.later_macs,
+        num_classes=num_classes,
+        image_size=image_size,
         levels=tuple(
             LevelFacts(name=level, channels=facts.channels, stride=facts.stride)
             for level, facts in model.levels.items()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from acamkd_core.models.base import TaskModel
+from acamkd_core.models.classifier import Classifier
 from acamkd_core.models.deeplabv3 import DeepLabV3
 from acamkd_core.models.faster_rcnn import FasterRCNN
 from acamkd_core.models.fcos import FCOS
@@ -21,7 +22,10 @@ from acamkd_core.spec.archs import (
     FCOSArch,
     LRASPPArch,
     MobileDeepLabV3Arch,
+    MobileNetV2Arch,
+    MobileNetV3Arch,
     PSPNetArch,
+    ResNetArch,
     RetinaNetArch,
     SSDLiteArch,
 )
@@ -37,6 +41,9 @@ FAMILIES: dict[type[Any], Callable[..., TaskModel]] = {
     FCOSArch: FCOS,
     FasterRCNNArch: FasterRCNN,
     SSDLiteArch: SSDLite,
+    MobileNetV2Arch: Classifier,
+    MobileNetV3Arch: Classifier,
+    ResNetArch: Classifier,
 }
 
 

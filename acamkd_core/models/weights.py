@@ -35,6 +35,9 @@ _CLASSIFIERS = (
     "aspp_head.classifier.weight",
     "psp_head.classifier.weight",
     "lraspp_head.high_classifier.weight",
+    "class_head.classifier.weight",
+    "class_head.classifier.1.weight",
+    "class_head.classifier.3.weight",
 )
 # Not needed to compute scores: the auxiliary head serves training only, the counter only cumulative averages.
 _OPTIONAL_PREFIX, _OPTIONAL_SUFFIX = "aux_head.", "num_batches_tracked"

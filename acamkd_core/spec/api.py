@@ -289,7 +289,7 @@ class DatasetCreate(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")
     path: str = Field(description="Folder, absolute or relative to a configured root.")
-    format: Literal["auto", "mask_folder", "cityscapes", "coco", "voc", "yolo"] = "auto"
+    format: Literal["auto", "mask_folder", "cityscapes", "coco", "voc", "yolo", "image_folder"] = "auto"
     task: TaskName | None = Field(
         default=None, description="Which labels to take where a folder has masks and boxes; automatic: masks first."
     )

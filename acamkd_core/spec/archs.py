@@ -177,6 +177,32 @@ class SSDLiteArch(SpecModel):
     width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier of backbone and extra maps.")
 
 
+class MobileNetV2Arch(SpecModel):
+    """MobileNetV2 (Sandler et al. 2018, table 2): inverted residuals, a 1x1 convolution to 1280 channels, a linear classifier."""
+
+    family: Literal["mobilenet_v2"] = Field(description="MobileNetV2, an image classifier.")
+    backbone: Literal["mobilenet_v2"] = Field(default="mobilenet_v2", description="Feature extractor.")
+    width: float = Field(
+        default=1.0, gt=0, le=2.0, description="Width multiplier; the 1280 channels only grow with it, as in the paper."
+    )
+
+
+class MobileNetV3Arch(SpecModel):
+    """MobileNetV3 (Howard et al. 2019, tables 1 and 2): searched blocks with squeeze-and-excite, a two-layer classifier."""
+
+    family: Literal["mobilenet_v3"] = Field(description="MobileNetV3, an image classifier.")
+    backbone: Literal["mobilenet_v3_large", "mobilenet_v3_small"] = Field(
+        default="mobilenet_v3_large", description="Feature extractor."
+    )
+
+
+class ResNetArch(SpecModel):
+    """ResNet (He et al. 2016) and ResNeXt (Xie et al. 2017), stride on the 3x3 convolutions: residual blocks, a linear classifier."""
+
+    family: Literal["resnet"] = Field(description="ResNet or ResNeXt, an image classifier.")
+    backbone: ResNetName = Field(default="resnet50", description="Feature extractor.")
+
+
 Arch = Annotated[
     DeepLabV3Arch
     | MobileDeepLabV3Arch
@@ -185,7 +211,10 @@ Arch = Annotated[
     | RetinaNetArch
     | FCOSArch
     | FasterRCNNArch
-    | SSDLiteArch,
+    | SSDLiteArch
+    | MobileNetV2Arch
+    | MobileNetV3Arch
+    | ResNetArch,
     Field(discriminator="family"),
 ]
 
@@ -198,6 +227,9 @@ FAMILY_TASKS: dict[str, TaskName] = {
     "fcos": "detection",
     "faster_rcnn": "detection",
     "ssdlite": "detection",
+    "mobilenet_v2": "classification",
+    "mobilenet_v3": "classification",
+    "resnet": "classification",
 }
 NECK_LEVELS: dict[str, tuple[str, ...]] = {
     "retinanet": ("p3", "p4", "p5", "p6", "p7"),

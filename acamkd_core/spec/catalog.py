@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from acamkd_core.spec.archs import NECK_LEVELS, Arch
+from acamkd_core.spec.archs import FAMILY_TASKS, NECK_LEVELS, Arch
 from acamkd_core.spec.base import SpecModel
 
 
@@ -20,7 +20,7 @@ class LevelFacts(SpecModel):
 
     name: str = Field(description="Name, as in `distill.at`.")
     channels: int = Field(description="Number of channels.")
-    stride: int = Field(description="Input size over map size.")
+    stride: int = Field(description="Input size over map size; 0: one value a channel for the whole image.")
 
 
 class PresetFacts(SpecModel):
@@ -30,7 +30,11 @@ class PresetFacts(SpecModel):
     arch: Arch = Field(description="Its fields, all resolved.")
     parameters: int = Field(description="Weights with `num_classes` classes, auxiliary head included.")
     inference_parameters: int = Field(description="Weights without the auxiliary head, as exported.")
-    macs: int = Field(description="Multiply-adds of one image of the catalog's size at inference.")
+    macs: int = Field(description="Multiply-adds of one image of `image_size` at inference.")
+    num_classes: int = Field(description="Classes that the counts refer to: 1000 for classifiers, else the catalog's.")
+    image_size: tuple[int, int] = Field(
+        description="Height and width that the multiply-adds refer to: 224 x 224 for classifiers, else the catalog's."
+    )
     levels: tuple[LevelFacts, ...] = Field(description="Feature maps in the order of the forward pass.")
 
 
@@ -54,8 +58,10 @@ class FamilyFacts(SpecModel):
 class Catalog(SpecModel):
     """All of it."""
 
-    num_classes: int = Field(description="Classes that the counts refer to.")
-    image_size: tuple[int, int] = Field(description="Height and width that the multiply-adds refer to.")
+    num_classes: int = Field(description="Classes that counts refer to, except for classifiers.")
+    image_size: tuple[int, int] = Field(
+        description="Height and width that multiply-adds refer to, except for classifiers."
+    )
     families: tuple[FamilyFacts, ...] = Field(description="Families.")
     backbones: tuple[BackboneFacts, ...] = Field(description="Backbones.")
     presets: tuple[PresetFacts, ...] = Field(description="Presets.")
@@ -70,6 +76,8 @@ def arch_summary(arch: Any) -> str:
     """One short line for lists: `deeplabv3 · mobilenet_v2 x0.35 · OS 16`."""
     backbone = getattr(arch, "backbone", "mobilenet_v2")
     width = f" x{arch.width:g}" if backbone == "mobilenet_v2" else ""
+    if FAMILY_TASKS[arch.family] == "classification":
+        return f"{arch.family}{width}" if backbone == arch.family else f"{arch.family} · {backbone}"
     if arch.family == "ssdlite":
         return f"{arch.family} · {backbone}{width}"
     if arch.family in NECK_LEVELS:
@@ -89,6 +97,8 @@ def levels_of(arch: Any, num_classes: int) -> tuple[LevelFacts, ...]:
         LevelFacts(name=name, channels=_divisible_by_8(channels[name] * scale), stride=min(stride, deepest))
         for name, stride in nominal.items()
     ]
+    if FAMILY_TASKS[arch.family] == "classification":
+        return (*levels, LevelFacts(name="logits", channels=num_classes, stride=0))
     if arch.family == "ssdlite":
         expanded = 6 * levels[2].channels
         last = _divisible_by_8(1280 * max(1.0, arch.width))

@@ -112,6 +112,14 @@ class YoloDataset(SpecModel):
     )
 
 
+class ImageFolderDataset(SpecModel):
+    """One folder a class in each split, as ImageNet and torchvision's ImageFolder have it: `<split>/<class>/*`."""
+
+    format: Literal["image_folder"] = Field(description="Classification: <split>/<class>/ with images.")
+    root: str = Field(description="Folder that holds the splits' folders.")
+    splits: Splits = Field(default_factory=Splits, description="Names of the splits' folders.")
+
+
 class ScenesDataset(SpecModel):
     """Procedural street scenes, made on the spot: no download, same pixels for the same seed everywhere."""
 
@@ -149,6 +157,7 @@ DatasetSpec = Annotated[
     | CocoDataset
     | VocDataset
     | YoloDataset
+    | ImageFolderDataset
     | ScenesDataset
     | RegisteredDataset,
     Field(discriminator="format"),
@@ -156,13 +165,14 @@ DatasetSpec = Annotated[
 
 
 # Formats that are a folder: what a dataset can be registered as. One that is not listed here is opened by detection.
-FolderDataset = MaskFolderDataset | CityscapesDataset | CocoDataset | VocDataset | YoloDataset
+FolderDataset = MaskFolderDataset | CityscapesDataset | CocoDataset | VocDataset | YoloDataset | ImageFolderDataset
 FOLDER_FORMATS: dict[str, type[FolderDataset]] = {
     "mask_folder": MaskFolderDataset,
     "cityscapes": CityscapesDataset,
     "coco": CocoDataset,
     "voc": VocDataset,
     "yolo": YoloDataset,
+    "image_folder": ImageFolderDataset,
 }
 
 

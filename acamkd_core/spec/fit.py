@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from acamkd_core.spec.archs import CROSSED_LEVELS, ENTRY_LEVELS, NECK_LEVELS, Arch
 from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
+from acamkd_core.spec.tasks import TaskName
 
 NEEDS_BOXES = frozenset({"fgd"})
 HAVE_BOXES = frozenset({"detection"})
 BEFORE_HEAD = frozenset({"c2", "c3", "c4", "c5"})
 THROUGH_TEACHER = frozenset({"maskd", "freekd"})
+
+NEEDS_POSITIONS = frozenset({"acam", "cankd", "cwd", "fgd", "freekd", "maskd", "mgd"})
+"""Methods that tell positions of a map apart; a classifier's class scores have a single one."""
 
 MAX_RESIZE = 4.0
 """Largest factor between the two maps of a pair; beyond it they are two different levels."""
@@ -36,6 +41,16 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
             field="method",
             value=term.method,
         )
+    if task == "classification" and term.method in NEEDS_POSITIONS:
+        for field, names in (("at", term.at), ("teacher_at", term.teacher_at or ())):
+            if "logits" in names:
+                return ErrorInfo(
+                    code="method.needs_positions",
+                    message=f"{term.method} tells positions of a map apart, and a classifier's logits have one",
+                    hint="take a map, e.g. c5; logit, feature_mse and pkd compare class scores",
+                    field=field,
+                    value="logits",
+                )
     if term.method == "logit" and task in HAVE_BOXES:
         return ErrorInfo(
             code="method.no_class_map",
@@ -53,6 +68,16 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
             value=", ".join(term.at),
         )
     return None
+
+
+def default_levels(term: MethodTerm, task: TaskName, arch: Arch | None) -> tuple[str, ...] | None:
+    """Where a term looks that does not say it: a detector's pyramid, a classifier's last map for methods that need positions.
+
+    None: class scores, the default of all methods.
+    """
+    if arch is not None and (neck := NECK_LEVELS.get(arch.family)) is not None:
+        return neck
+    return ("c5",) if task == "classification" and term.method in NEEDS_POSITIONS else None
 
 
 def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorInfo | None:
@@ -162,15 +187,26 @@ def far_levels(term: MethodTerm, student: Mapping[str, int], teacher: Mapping[st
         if own not in student or other not in teacher:
             continue
         a, b = student[own], teacher[other]
-        if max(a / b, b / a) > MAX_RESIZE:
-            near = sorted(teacher, key=lambda name: max(a / teacher[name], teacher[name] / a))
-            alike = [name for name in near if max(a / teacher[name], teacher[name] / a) <= MAX_RESIZE]
+        if _apart(a, b) > MAX_RESIZE:
+            near = sorted(teacher, key=lambda name: _apart(a, teacher[name]))
+            alike = [name for name in near if _apart(a, teacher[name]) <= MAX_RESIZE]
             return ErrorInfo(
                 code="distill.far_levels",
-                message=f"the student's {own!r} has stride {a}, the teacher's {other!r} {b}: more than a factor of "
+                message=f"the student's {own!r} has {_stride(a)}, the teacher's {other!r} {_stride(b)}: more than a factor of "
                 f"{MAX_RESIZE:g} apart",
                 hint=f"nearest teacher levels: {', '.join(alike) or 'none within that factor'}",
                 field="teacher_at" if term.teacher_at else "at",
                 value=other,
             )
     return None
+
+
+def _apart(first: int, second: int) -> float:
+    """Factor between the sizes of two maps; a stride of 0 is one position for the whole image, no map at all."""
+    if first == second:
+        return 1.0
+    return max(first / second, second / first) if first and second else math.inf
+
+
+def _stride(stride: int) -> str:
+    return f"stride {stride}" if stride else "one position for the whole image"

@@ -26,8 +26,8 @@ class SplitSummary(BaseModel):
     role: str = Field(description="train, val, test or unlabelled.")
     images: int
     labelled: int = Field(description="Images that have readable labels.")
-    pixels: int = Field(description="Labelled pixels, the ignored ones included; 0 for boxes.")
-    ignored: int = Field(description="Pixels with the ignore id; 0 for boxes.")
+    pixels: int = Field(description="Labelled pixels, the ignored ones included; 0 where labels are no masks.")
+    ignored: int = Field(description="Pixels with the ignore id; 0 where labels are no masks.")
     boxes: int = Field(default=0, description="Boxes, crowds included.")
     crowd: int = Field(default=0, description="Boxes that stand for a crowd of objects.")
 
@@ -36,7 +36,7 @@ class ClassSummary(BaseModel):
     """One class in numbers, by role of the split."""
 
     index: int = Field(description="Channel of the network's output.")
-    id: int = Field(description="Id in the labels: mask value or category id.")
+    id: int = Field(description="Id in the labels: mask value, category id, or position of the class folder.")
     name: str
     color: tuple[int, int, int]
     pixels: dict[str, int]
@@ -58,7 +58,7 @@ class InspectionReport(BaseModel):
     name: str
     digest: str
     task: str
-    ignore_id: int | None = Field(default=None, description="Mask id without a class; null for boxes.")
+    ignore_id: int | None = Field(default=None, description="Mask id without a class; null where labels are no masks.")
     findings: list[Finding]
     splits: list[SplitSummary]
     classes: list[ClassSummary]

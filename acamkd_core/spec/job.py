@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from acamkd_core.spec.archs import FAMILY_TASKS, NECK_LEVELS
+from acamkd_core.spec.archs import FAMILY_TASKS
 from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.base import SpecModel, refusal
 from acamkd_core.spec.datasets import DatasetSpec, VocDataset, dataset_from_shorthand
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
-from acamkd_core.spec.fit import no_graph
+from acamkd_core.spec.fit import default_levels, no_graph
 from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
 from acamkd_core.spec.models import StudentSpec, TeacherSpec, weights_from_string
 from acamkd_core.spec.presets import PRESETS
@@ -264,10 +264,11 @@ class JobSpec(SpecModel):
                 _set_default(self, "exports", tuple(item for item in self.exports if item.format != "onnx"))
             elif any(item.format == "onnx" for item in self.exports):
                 raise refusal(misfit.message, hint=misfit.hint, field="exports")
-        if arch is not None and (neck := NECK_LEVELS.get(arch.family)) is not None:
-            for term in self.distill:
-                if "at" not in term.model_fields_set:
-                    _set_default(term, "at", neck)
+        for term in self.distill:
+            if "at" not in term.model_fields_set:
+                levels = default_levels(term, self.task, self.student.arch)
+                if levels is not None:
+                    _set_default(term, "at", levels)
         return self
 
     @model_validator(mode="after")
@@ -298,6 +299,7 @@ _LABELS: dict[str, TaskName] = {
     "cityscapes": "semantic_segmentation",
     "coco": "detection",
     "yolo": "detection",
+    "image_folder": "classification",
 }
 
 

@@ -10,7 +10,10 @@ from acamkd_core.spec.archs import (
     FasterRCNNArch,
     FCOSArch,
     LRASPPArch,
+    MobileNetV2Arch,
+    MobileNetV3Arch,
     PSPNetArch,
+    ResNetArch,
     RetinaNetArch,
     SSDLiteArch,
 )
@@ -19,6 +22,7 @@ from acamkd_core.spec.models import ModelSpec
 _BACKBONES = {
     "mobilenet_v2": "MBV2",
     "mobilenet_v3_large": "MBV3",
+    "mobilenet_v3_small": "MBV3-S",
     "resnet18": "R18",
     "resnet34": "R34",
     "resnet50": "R50",
@@ -27,11 +31,26 @@ _BACKBONES = {
     "resnext101_32x8d": "X101-32x8d",
     "resnext101_64x4d": "X101-64x4d",
 }
+_CLASSIFIERS = {
+    "mobilenet_v3_large": "MobileNetV3-L",
+    "mobilenet_v3_small": "MobileNetV3-S",
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
+    "resnext101_32x4d": "ResNeXt-101 32x4d",
+    "resnext101_32x8d": "ResNeXt-101 32x8d",
+    "resnext101_64x4d": "ResNeXt-101 64x4d",
+}
 
 
 def arch_label(arch: Arch) -> str:
     """Family and backbone, and the width multiplier where it is not 1."""
+    if isinstance(arch, ResNetArch | MobileNetV3Arch):
+        return _CLASSIFIERS[arch.backbone]
     width = "" if arch.width == 1.0 else f" {arch.width:g}"
+    if isinstance(arch, MobileNetV2Arch):
+        return f"MobileNetV2{width}"
     if isinstance(arch, DeepLabV3Arch):
         return f"DLv3-{_BACKBONES[arch.backbone]}{width}"
     if isinstance(arch, FasterRCNNArch):

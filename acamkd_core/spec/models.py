@@ -25,7 +25,7 @@ class WeightsSpec(SpecModel):
     )
     job: str | None = Field(default=None, description="Name or id of a finished job on the server.")
     model: str | None = Field(default=None, description="Name of a registered model, optionally with @alias.")
-    layout: Literal["native", "torchvision", "cirkd", "cirkd_pspnet"] | None = Field(
+    layout: Literal["native", "torchvision", "torchvision_classifier", "cirkd", "cirkd_pspnet"] | None = Field(
         default=None, description="Key map of the file; automatic: the one that matches most tensors."
     )
 

@@ -102,6 +102,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "head_channels": 512,
     },
     "ssdlite-mobilenet_v2": {"family": "ssdlite"},
+    # Classifiers; the two MobileNetV2 are rows of its paper's ImageNet table.
+    "mobilenet_v2-1.0": {"family": "mobilenet_v2"},
+    "mobilenet_v2-1.4": {"family": "mobilenet_v2", "width": 1.4},
+    "mobilenet_v3-large": {"family": "mobilenet_v3"},
+    "mobilenet_v3-small": {"family": "mobilenet_v3", "backbone": "mobilenet_v3_small"},
+    "resnet18": {"family": "resnet", "backbone": "resnet18"},
+    "resnet34": {"family": "resnet", "backbone": "resnet34"},
+    "resnet50": {"family": "resnet", "backbone": "resnet50"},
+    "resnet101": {"family": "resnet", "backbone": "resnet101"},
     "mobile_deeplabv3": {"family": "mobile_deeplabv3", "aspp": False},
     "mobile_deeplabv3-aspp": {"family": "mobile_deeplabv3", "aspp": True},
 }

@@ -25,8 +25,7 @@ def iterations_of(spec: JobSpec, checked: Checked) -> int | None:
 
 
 def _level(arch: object, name: str, classes: int) -> LevelFacts | None:
-    known = levels_of(arch, classes) if hasattr(arch, "output_stride") else ()
-    return next((level for level in known if level.name == name), None)
+    return next((level for level in levels_of(arch, classes) if level.name == name), None)
 
 
 def pair_words(spec: JobSpec, checked: Checked) -> str:
@@ -46,7 +45,7 @@ def pair_words(spec: JobSpec, checked: Checked) -> str:
             text = name
             if mine is not None and mine.channels:
                 text += f" {mine.channels}"
-                if size is not None:
+                if size is not None and mine.stride:
                     text += "".join(f"x{-(-side // mine.stride)}" for side in size)
             if name == teacher_name == "logits" or (mine and theirs and mine.channels == theirs.channels):
                 text += ", no adapter"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def evaluation_size(spec: JobSpec, checked: Checked) -> tuple[int, int] | None:
     """Height and width of the networks' input at evaluation, where it is known before the run."""
-    if spec.augment.size is not None:
+    if spec.augment.size is not None or spec.task == "classification":  # a classifier's is cut out of the image
         return spec.augment.size
     stored: tuple[int, int] | None = None
     sizes = (checked.dataset.report or {}).get("sizes") or [] if checked.dataset is not None else []

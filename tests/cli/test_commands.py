@@ -20,6 +20,7 @@ from acamkd_core.spec.job import JobSpec, parse_job
 from acamkd_core.spec.yaml_text import load_yaml
 from cli.main import app, run_command
 from tests.acamkd_core.client.seed import Attempt
+from tests.acamkd_core.datasets.shapes_factory import write_shapes
 from tests.cli.running import TINY, RunningServer, clean_environment
 from tests.worker.bench import until
 
@@ -234,6 +235,11 @@ def test_init_knows_boxes_from_masks(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert isinstance(job, JobSpec)
     assert (job.task, job.student.arch.family) == ("detection", "retinanet")  # type: ignore[union-attr]
     assert run_command(["init", str(tmp_path), "--task", "depth", "--force"]) == 1
+    shapes = write_shapes(tmp_path / "other" / "shapes", {"train": 1, "val": 1})
+    assert as_json(capsys, "init", str(shapes.parent))["task"] == "classification"
+    job = parse_job(load_yaml((shapes.parent / "job.yaml").read_text()))
+    assert isinstance(job, JobSpec)
+    assert (job.task, job.student.arch.family) == ("classification", "mobilenet_v2")  # type: ignore[union-attr]
 
 
 def test_migrate_says_which_schema(

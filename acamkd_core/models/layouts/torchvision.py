@@ -41,3 +41,19 @@ LAYOUT = Layout(
     ),
     ignored=(r"^features\.18\.", r"^fc\."),  # parts of ImageNet classifiers behind the backbone
 )
+
+# Whole ImageNet classifiers. Apart, because a segmenter's head is called `classifier` too.
+CLASSIFIER = Layout(
+    name="torchvision_classifier",
+    groups=(
+        (
+            (r"^features\.18\.", "class_head.conv."),  # MobileNetV2's; MobileNetV3 has none of that number
+            (r"^features\.", "backbone.features."),
+            (r"^classifier\.", "class_head.classifier."),
+            (r"^fc\.", "class_head.classifier."),
+            (r"^conv1\.", "backbone.stem.0."),
+            (r"^bn1\.", "backbone.stem.1."),
+            (r"^layer([1-4])\.", r"backbone.layer\1."),
+        ),
+    ),
+)

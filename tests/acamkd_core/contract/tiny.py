@@ -14,6 +14,7 @@ from acamkd_core.models.base import TaskModel
 from acamkd_core.models.registry import FAMILIES, build_model
 from acamkd_core.spec.archs import FAMILY_TASKS, Arch
 from acamkd_core.tasks.base import Task
+from acamkd_core.tasks.classification import ClassificationTask
 from acamkd_core.tasks.detection import DetectionTask
 from acamkd_core.tasks.detection_target import DetectionTarget
 from acamkd_core.tasks.segmentation import SegmentationTask
@@ -21,9 +22,10 @@ from acamkd_core.tasks.segmentation import SegmentationTask
 ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
 CLASSES, IMAGES = 4, 2
 # Height and width. A pyramid's coarsest map (stride 128) has to have more than one position: a softmax over one teaches nothing.
-SIZE = {"semantic_segmentation": 64, "detection": 160}
+SIZE = {"semantic_segmentation": 64, "detection": 160, "classification": 64}
 
-# Student and teacher differ in every width and in the output stride, so that alignment has something to do.
+# Student and teacher differ in every width and in the output stride, so that alignment has something to do (a small pair of
+# ResNet classifiers differs in depth only).
 NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "deeplabv3": (
         {"width": 0.35, "output_stride": 16, "aspp_channels": 16, "aspp_rates": (2,)},
@@ -47,6 +49,9 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"backbone": "mobilenet_v2", "width": 0.35, "output_stride": 32, "head_channels": 16},
         {"backbone": "mobilenet_v3_large", "output_stride": 16, "head_channels": 24},
     ),
+    "mobilenet_v2": ({"width": 0.35}, {"width": 0.5}),
+    "mobilenet_v3": ({"backbone": "mobilenet_v3_small"}, {"backbone": "mobilenet_v3_large"}),
+    "resnet": ({"backbone": "resnet18"}, {"backbone": "resnet34"}),
     "retinanet": (
         {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 16, "head_depth": 1},
         {"backbone": "resnet18", "fpn_channels": 24, "head_depth": 1},
@@ -91,5 +96,7 @@ def _batch(task: str, size: int) -> tuple[Task, Any]:
         boxes = [torch.tensor([[4.0, 6.0, 40.0, 30.0], [20.0, 24.0, 28.0, 60.0]]), torch.tensor([[0.0, 0.0, 9.0, 9.0]])]
         labels = [torch.tensor([0, 3]), torch.tensor([1])]
         return DetectionTask(classes), [DetectionTarget(*one) for one in zip(boxes, labels, strict=True)]
+    if task == "classification":
+        return ClassificationTask(classes), torch.randint(0, CLASSES, (IMAGES,))
     assert task == "semantic_segmentation", f"add a batch of {task} to _batch in {__name__}"
     return SegmentationTask(classes, 255), torch.randint(0, CLASSES, (IMAGES, size, size), dtype=torch.uint8)

@@ -8,6 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from acamkd_core.spec.fit import far_levels, misfit_of
+from acamkd_core.spec.job import JobSpec, parse_job
 from acamkd_core.spec.methods import MethodTerm
 
 TERM: TypeAdapter[MethodTerm] = TypeAdapter(MethodTerm)
@@ -25,6 +26,9 @@ def term(method: str, **options: Any) -> MethodTerm:
     ("maskd", "semantic_segmentation", None),
     ("logit", "semantic_segmentation", None),
     ("logit", "detection", "method.no_class_map"),
+    *((method, "classification", None) for method in ("logit", "feature_mse", "pkd")),
+    *((method, "classification", "method.needs_positions") for method in ("acam", "cwd", "mgd", "maskd")),
+    ("fgd", "classification", "method.needs_boxes"),
 ])  # fmt: skip
 def test_methods_and_tasks(method: str, task: str, code: str | None) -> None:
     found = misfit_of(term(method), task)
@@ -46,6 +50,41 @@ def test_strides_may_differ_by_four() -> None:
     alone = far_levels(term("acam", at="c5"), {"c5": 32}, {"c5": 4})
     assert alone is not None
     assert (alone.field, alone.hint) == ("at", "nearest teacher levels: none within that factor")
+
+
+def test_positions_are_needed_on_either_side() -> None:
+    assert misfit_of(term("acam", at="c5"), "classification") is None
+    found = misfit_of(term("cwd", at="c5", teacher_at="logits"), "classification")
+    assert found is not None
+    assert (found.field, found.value) == ("teacher_at", "logits")
+
+
+def test_a_single_position_is_near_to_nothing_but_another() -> None:
+    whole = {"c5": 32, "logits": 0}
+    assert far_levels(term("pkd", at="logits"), whole, whole) is None
+    for own, other in (("c5", "logits"), ("logits", "c5")):
+        far = far_levels(term("pkd", at=own, teacher_at=other), whole, whole)
+        assert far is not None
+        assert "one position for the whole image" in far.message
+        assert far.hint == f"nearest teacher levels: {own}"
+
+
+@pytest.mark.parametrize(
+    ("student", "method", "levels"),
+    [
+        ("resnet18", "acam", ("c5",)),
+        ("resnet18", "mgd", ("c5",)),
+        ("resnet18", "logit", ("logits",)),
+        ("resnet18", "pkd", ("logits",)),
+        ("deeplabv3-resnet18", "acam", ("logits",)),
+        ("retinanet-r50-fpn", "pkd", ("p3", "p4", "p5", "p6", "p7")),
+    ],
+)
+def test_where_a_term_looks_that_does_not_say_it(student: str, method: str, levels: tuple[str, ...]) -> None:
+    spec = parse_job({"dataset": "data", "student": student, "teacher": "t.safetensors", "distill": method})
+    assert isinstance(spec, JobSpec)
+    assert spec.distill[0].at == levels
+    assert "at" not in spec.distill[0].model_fields_set
 
 
 def test_unknown_levels_are_another_checks_matter() -> None:

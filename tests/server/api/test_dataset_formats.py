@@ -13,11 +13,16 @@ from server.db.session import write_session
 from tests.server.api.conftest import World
 
 API = "/api/v1"
-STUDENTS = {"semantic_segmentation": "mobile_deeplabv3", "detection": "retinanet-mobilenet_v2"}
+STUDENTS = {
+    "semantic_segmentation": "mobile_deeplabv3",
+    "detection": "retinanet-mobilenet_v2",
+    "classification": "mobilenet_v2-1.0",
+}
 PAIRS = [
     ("mask_folder", "semantic_segmentation"),
     ("cityscapes", "semantic_segmentation"),
     ("coco", "detection"),
+    ("image_folder", "classification"),
     ("yolo", "detection"),
     ("voc", "detection"),
     ("voc", "semantic_segmentation"),

@@ -38,8 +38,9 @@ const FORMATS: Record<DatasetFormat, string> = {
   coco: 'COCO',
   voc: 'Pascal VOC',
   yolo: 'YOLO',
+  image_folder: 'Image folder',
 };
-const TASKS: Record<DatasetTask, string> = { semantic_segmentation: 'Masks', detection: 'Boxes' };
+const TASKS: Record<DatasetTask, string> = { semantic_segmentation: 'Masks', detection: 'Boxes', classification: 'Classes' };
 
 const choices = (labels: Record<string, string>) => Object.entries(labels).map(([value, label]) => ({ value, label }));
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { images, percent, share, type ClassRow } from './report';
+import { countedIn, images, percent, share, type ClassRow } from './report';
 import { nameFromFile, nameProblem, nextUpload, type UploadState } from './upload-state';
 
 describe('an upload', () => {
@@ -34,6 +34,9 @@ describe('a report', () => {
   it('gives shares of a split, and none of an empty one', () => {
     expect(share(rows[1]!, rows, 'train')).toBe(25);
     expect(share(rows[1]!, rows, 'test')).toBe(0);
+    const counted = rows.map((row, index) => ({ ...row, images: { train: index ? 30 : 10 } }));
+    expect(share(counted[1]!, counted, 'train', countedIn('classification'))).toBe(75);
+    expect(share(counted[1]!, counted, 'train', countedIn('semantic_segmentation'))).toBe(25);
   });
   it('keeps rare classes visible', () => {
     expect([0, 0.0004, 0.0123, 1.234, 56.78].map(percent)).toEqual(['0 %', '<0.001 %', '0.012 %', '1.23 %', '56.8 %']);

@@ -9,7 +9,7 @@ import { Picture } from '@/components/picture';
 import { Problem } from '@/components/problem';
 import { count } from '@/lib/format';
 import { DatasetState } from './dataset-state';
-import { classesOf, findingsOf, percent, share, sizesOf, splitsOf, type ClassRow } from './report';
+import { classesOf, countedIn, findingsOf, percent, share, sizesOf, splitsOf, type ClassRow, type Counted } from './report';
 
 export function DatasetDetail({ name }: { name: string }) {
   const dataset = useQuery(datasetQuery(name));
@@ -59,6 +59,8 @@ export function DatasetDetail({ name }: { name: string }) {
 function Report({ data }: { data: DatasetInfo }) {
   const classes = classesOf(data);
   const splits = splitsOf(data);
+  const unit = countedIn(data.task);
+  const extra = { pixels: 'Ignored pixels', boxes: 'Boxes', images: null }[unit];
   const sizes = sizesOf(data);
   const most = Math.max(1, ...sizes.map((size) => size.count));
   return (
@@ -70,7 +72,7 @@ function Report({ data }: { data: DatasetInfo }) {
             <h2>Splits</h2>
             <table className="grid lines">
               <thead>
-                <tr><th>Split</th><th className="num">Images</th><th className="num">Labelled</th><th className="num">Ignored pixels</th></tr>
+                <tr><th>Split</th><th className="num">Images</th><th className="num">Labelled</th>{extra && <th className="num">{extra}</th>}</tr>
               </thead>
               <tbody>
                 {splits.map((split) => (
@@ -78,7 +80,10 @@ function Report({ data }: { data: DatasetInfo }) {
                     <td>{split.role}</td>
                     <td className="num" data-label="images">{count(split.images)}</td>
                     <td className="num" data-label="labelled">{count(split.labelled)}</td>
-                    <td className="num" data-label="ignored">{split.pixels ? percent((100 * split.ignored) / split.pixels) : '–'}</td>
+                    {unit === 'pixels' && (
+                      <td className="num" data-label="ignored">{split.pixels ? percent((100 * split.ignored) / split.pixels) : '–'}</td>
+                    )}
+                    {unit === 'boxes' && <td className="num" data-label="boxes">{count(split.boxes ?? 0)}</td>}
                   </tr>
                 ))}
               </tbody>
@@ -105,10 +110,10 @@ function Report({ data }: { data: DatasetInfo }) {
           </section>
         )}
       </div>
-      {classes.length > 0 && <Classes rows={classes} roles={splits.filter((split) => split.labelled > 0).map(({ role }) => role)} />}
+      {classes.length > 0 && <Classes rows={classes} unit={unit} roles={splits.filter((split) => split.labelled > 0).map(({ role }) => role)} />}
       {data.contact_sheet && (
         <section className="sheet">
-          <h2>First images with their masks</h2>
+          <h2>First images with their labels</h2>
           <Picture artifact={data.contact_sheet} alt={`Contact sheet of ${data.name}`} />
         </section>
       )}
@@ -146,9 +151,9 @@ function Findings({ data }: { data: DatasetInfo }) {
   );
 }
 
-/** Share of pixels on a fixed scale over all splits, so that a class that is rarer in one of them shows. */
-function Classes({ rows, roles }: { rows: ClassRow[]; roles: string[] }) {
-  const most = Math.max(1e-9, ...roles.flatMap((role) => rows.map((row) => share(row, rows, role))));
+/** Share of pixels (boxes, images) on a fixed scale over all splits, so that a class that is rarer in one of them shows. */
+function Classes({ rows, roles, unit }: { rows: ClassRow[]; roles: string[]; unit: Counted }) {
+  const most = Math.max(1e-9, ...roles.flatMap((role) => rows.map((row) => share(row, rows, role, unit))));
   return (
     <section className="scroll">
       <h2>Classes</h2>
@@ -157,7 +162,7 @@ function Classes({ rows, roles }: { rows: ClassRow[]; roles: string[] }) {
           <tr>
             <th className="num only-wide">Id</th>
             <th>Class</th>
-            {roles.map((role) => <th key={role}>{role}: share of pixels, images</th>)}
+            {roles.map((role) => <th key={role}>{role}: share of {unit}{unit === 'images' ? '' : ', images'}</th>)}
           </tr>
         </thead>
         <tbody>
@@ -168,7 +173,7 @@ function Classes({ rows, roles }: { rows: ClassRow[]; roles: string[] }) {
                 <span className="swatch" style={{ background: `rgb(${row.color.join(',')})` }} /> {row.name}
               </td>
               {roles.map((role) => {
-                const value = share(row, rows, role);
+                const value = share(row, rows, role, unit);
                 return (
                   <td key={role} data-label={role} className={`tabular ${value === 0 ? 'warn' : ''}`}>
                     <span className="share only-wide">

@@ -15,6 +15,7 @@ export interface ClassRow {
   name: string;
   color: [number, number, number];
   pixels: Record<string, number>;
+  boxes?: Record<string, number>;
   images: Record<string, number>;
 }
 export interface SplitRow {
@@ -23,6 +24,7 @@ export interface SplitRow {
   labelled: number;
   pixels: number;
   ignored: number;
+  boxes?: number;
 }
 export interface SizeRow {
   height: number;
@@ -39,10 +41,17 @@ export const classesOf = (dataset: DatasetInfo): ClassRow[] => list(dataset.repo
 export const splitsOf = (dataset: DatasetInfo): SplitRow[] => list(dataset.report.splits);
 export const sizesOf = (dataset: DatasetInfo): SizeRow[] => list(dataset.report.sizes);
 
-/** Percent of the labelled, not ignored pixels of a split that are of a class. */
-export function share(row: ClassRow, rows: readonly ClassRow[], role: string): number {
-  const all = rows.reduce((sum, each) => sum + (each.pixels[role] ?? 0), 0);
-  return all > 0 ? (100 * (row.pixels[role] ?? 0)) / all : 0;
+export type Counted = 'pixels' | 'boxes' | 'images';
+
+/** What a task's labels are counted in. */
+export const countedIn = (task: string | null | undefined): Counted =>
+  task === 'detection' ? 'boxes' : task === 'classification' ? 'images' : 'pixels';
+
+/** Percent of the labelled (not ignored) pixels, boxes or images of a split that are of a class. */
+export function share(row: ClassRow, rows: readonly ClassRow[], role: string, unit: Counted = 'pixels'): number {
+  const of = (each: ClassRow) => each[unit]?.[role] ?? 0;
+  const all = rows.reduce((sum, each) => sum + of(each), 0);
+  return all > 0 ? (100 * of(row)) / all : 0;
 }
 
 /** Three significant digits down to 0.001 %: rare classes are what one looks for. */
