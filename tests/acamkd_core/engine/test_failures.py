@@ -21,7 +21,7 @@ from acamkd_core.methods.registry import build_method
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, MetricsEvent
 from acamkd_core.spec.job import JobSpec
-from acamkd_core.spec.methods import AcamTerm, FeatureMSETerm
+from acamkd_core.spec.methods import AcamTerm, CankdTerm, FeatureMSETerm
 from tests.acamkd_core.engine.test_trainer import go, series, spec
 from tests.acamkd_core.engine.toy import ToyBatch, toy_batches, toy_parts
 
@@ -50,7 +50,13 @@ def saved(folder: Path, events: list[Any]) -> ckpt.Checkpoint:
 def test_the_state_before_a_bad_step_is_kept_whole(tmp_path: Path, where: str, clip: float | None) -> None:
     """Batch norm statistics too: the forward pass writes NaN into them before anybody sees the loss."""
     job = spec(train={"grad_clip": clip})
-    parts = toy_parts()
+
+    def fresh() -> Parts:
+        return toy_parts(
+            extra=CankdTerm(method="cankd", at=("body",))
+        )  # a method with batch norm statistics of its own
+
+    parts = fresh()
 
     def poisoned(start: int) -> Iterator[ToyBatch]:
         for number, batch in enumerate(toy_batches(start), start):
@@ -69,10 +75,14 @@ def test_the_state_before_a_bad_step_is_kept_whole(tmp_path: Path, where: str, c
     kept = saved(tmp_path / "bad", events)
     assert kept.position.iteration == 5
     # The same run stopped by hand after five steps is what must have been kept, bit for bit.
-    first, early = go(toy_parts(), tmp_path / "good", job, stop_at=5)
+    first, early = go(fresh(), tmp_path / "good", job, stop_at=5)
     assert first.reason == "stopped"
-    for name, tensor in saved(tmp_path / "good", early).student.items():
+    good = saved(tmp_path / "good", early)
+    for name, tensor in good.student.items():
         assert torch.equal(tensor, kept.student[name]), name
+    assert any("running_mean" in name for name in good.methods)
+    for name, tensor in good.methods.items():
+        assert torch.equal(tensor, kept.methods[name]), name
     last = [e for e in events if isinstance(e, MetricsEvent)][-1]
     assert last.iteration == 6
     assert ("loss/task" in last.non_finite) == (where == "loss")

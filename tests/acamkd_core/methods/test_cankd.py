@@ -96,6 +96,7 @@ def test_a_map_of_one_position_teaches_nothing_and_breaks_nothing():
     value.backward()
     assert value.item() == 0.0
     assert float(student.grad.abs().sum()) == 0.0
+    assert all(float(p.grad.abs().sum()) == 0.0 for p in built.parameters()), "and nothing is left without a gradient"
 
 
 def test_channels_are_adapted_levels_added_and_half_precision_widened():
