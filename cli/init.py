@@ -90,7 +90,7 @@ def job_text(dataset: str | None, teacher: str | None, task: str = _DEFAULT_TASK
         "version: 1\n\n"
         f"task: {task}\n"
         f"{data}"
-        f"student: {_STUDENTS[task]}   # a preset (`acamkd models --families`), or an object: {{arch: {{...}}}}\n"
+        f"student: {_STUDENTS[task]}   # a preset (`acamkd models`), or an object: {{arch: {{...}}}}\n"
         f"{pair}\n"
         "schedule: {epochs: 30}         # or {iterations: 40000}\n"
         "batch: {global_size: 8}        # images per step\n"

@@ -21,18 +21,14 @@ keys = typer.Typer(help="API keys, straight in the database: works before a serv
 
 
 @models.callback()
-def list_models(
-    context: typer.Context,
-    families: Annotated[
-        bool, typer.Option("--families", help="Families and presets instead; needs no server.")
-    ] = False,
-    output: Output = Format.table,
-) -> int:
-    """List models, newest first."""
-    if context.invoked_subcommand is not None:
-        return SUCCEEDED
-    if families:
-        return _families(output)
+def models_root(context: typer.Context, output: Output = Format.table) -> int:
+    """What can be built: families, presets and backbones, counted; needs no server. `models list`: what jobs produced."""
+    return SUCCEEDED if context.invoked_subcommand is not None else _families(output)
+
+
+@models.command("list")
+def list_models(output: Output = Format.table) -> int:
+    """List the models that jobs produced, newest first."""
     rows = client().models.list()
     if not emit(rows, output):
         table(
@@ -72,9 +68,37 @@ def _families(output: Format) -> int:
             ),
         )  # fmt: skip
     say(
-        f"counts with {catalog.num_classes} classes (classifiers: 1000); any other width, backbone or stride can be given as fields"
+        f"counts with {catalog.num_classes} classes (classifiers: 1000); width, backbone and stride can be given as fields\n"
     )
+    print("Backbones, up to c5 at output stride 32")
+    table(
+        ["backbone", ">parameters", ">G macs 224x224", "channels"],
+        (
+            [
+                one.name, millions(one.parameters), f"{one.macs / 1e9:.2f}",
+                "  ".join(f"{level} {count}" for level, count in one.channels.items()),
+            ]
+            for one in catalog.backbones
+        ),
+    )  # fmt: skip
+    print("As the papers print them")
+    table(
+        ["preset", "input", ">classes", ">M parameters", ">printed", ">G macs", ">printed", "why they differ"],
+        (
+            [
+                one.preset, "x".join(map(str, one.image_size)), one.num_classes,
+                _like(one.parameters / 1e6, one.printed_parameters), one.printed_parameters,
+                _like(one.macs / 1e9, one.printed_macs), one.printed_macs, "; ".join(one.notes) or None,
+            ]
+            for one in catalog.printed
+        ),
+    )  # fmt: skip
     return SUCCEEDED
+
+
+def _like(value: float, printed: str | None) -> str:
+    """Our count with the decimals of the printed figure."""
+    return f"{value:.{len(printed.partition('.')[2]) if printed else 2}f}"
 
 
 @models.command("alias")

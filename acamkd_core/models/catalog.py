@@ -16,11 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import acamkd_core.spec
 from acamkd_core.models.backbones import build_backbone
+from acamkd_core.models.base import TaskModel
 from acamkd_core.models.layouts import LAYOUTS
 from acamkd_core.models.registry import FAMILIES, build_model
 from acamkd_core.spec.archs import FAMILY_TASKS, Arch, ResNetName
-from acamkd_core.spec.catalog import BackboneFacts, Catalog, FamilyFacts, LevelFacts, PresetFacts
+from acamkd_core.spec.catalog import BackboneFacts, Catalog, FamilyFacts, LevelFacts, PresetFacts, PrintedFacts
 from acamkd_core.spec.presets import PRESETS
+from acamkd_core.spec.printed import PRINTED, Printed
 
 NUM_CLASSES = 19
 IMAGE_SIZE = (1024, 2048)  # Cityscapes, the size that the published tables refer to
@@ -41,11 +43,13 @@ def build_catalog() -> Catalog:
             BackboneFacts(
                 name=name,
                 parameters=_count(net),
+                macs=_macs(net, IMAGENET[1]),
                 channels={level: facts.channels for level, facts in net.levels.items()},
             )
             for name, net in backbones.items()
         ),
         presets=tuple(_preset(name) for name in PRESETS),
+        printed=tuple(_printed(row) for row in PRINTED),
         layouts=tuple(LAYOUTS),
     )
 
@@ -62,17 +66,14 @@ def _preset(name: str) -> PresetFacts:
     arch = _ARCH.validate_python(PRESETS[name])
     classifies = FAMILY_TASKS[arch.family] == "classification"
     num_classes, image_size = IMAGENET if classifies else (NUM_CLASSES, IMAGE_SIZE)
-    with torch.device("meta"):
-        model = build_model(arch, num_classes=num_classes).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.empty(1, 3, *image_size, device="meta"))
+    model = _on_meta(arch, num_classes)
     aux = getattr(model, "aux_head", None)
     return PresetFacts(
         name=name,
         arch=arch,
         parameters=_count(model),
         inference_parameters=_count(model) - (_count(aux) if isinstance(aux, nn.Module) else 0),
-        macs=counter.get_total_flops() // 2 + model.later_macs,
+        macs=_macs(model, image_size) + model.later_macs,
         num_classes=num_classes,
         image_size=image_size,
         levels=tuple(
@@ -80,6 +81,28 @@ def _preset(name: str) -> PresetFacts:
             for level, facts in model.levels.items()
         ),
     )
+
+
+def _printed(row: Printed) -> PrintedFacts:
+    model = _on_meta(_ARCH.validate_python(PRESETS[row.preset]), row.num_classes)
+    return PrintedFacts(
+        preset=row.preset, source=row.source, num_classes=row.num_classes, image_size=row.image_size,
+        parameters=_count(model), macs=_macs(model, row.image_size) + model.later_macs,
+        printed_parameters=row.parameters, printed_macs=row.macs,
+        notes=tuple(note for note in (row.parameters_note, row.macs_note) if note),
+    )  # fmt: skip
+
+
+def _on_meta(arch: Arch, num_classes: int) -> TaskModel:
+    with torch.device("meta"):
+        return build_model(arch, num_classes=num_classes).eval()
+
+
+def _macs(module: nn.Module, size: tuple[int, int]) -> int:
+    module.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.empty(1, 3, *size, device="meta"))
+    return int(counter.get_total_flops()) // 2
 
 
 def _count(module: nn.Module) -> int:

@@ -43,7 +43,22 @@ class BackboneFacts(SpecModel):
 
     name: str = Field(description="Name, as in `arch.backbone`.")
     parameters: int = Field(description="Weights up to c5 (no classifier).")
+    macs: int = Field(description="Multiply-adds of a 224 x 224 image up to c5, at output stride 32.")
     channels: dict[str, int] = Field(description="Channels by level.")
+
+
+class PrintedFacts(SpecModel):
+    """A row of a paper beside our count of the same network at the same input."""
+
+    preset: str = Field(description="Ours.")
+    source: str = Field(description="The paper.")
+    num_classes: int = Field(description="Classes of the row.")
+    image_size: tuple[int, int] = Field(description="Height and width of the row.")
+    parameters: int = Field(description="Our weights, auxiliary head included.")
+    macs: int = Field(description="Our multiply-adds at inference.")
+    printed_parameters: str | None = Field(description="Millions of weights, as printed.")
+    printed_macs: str = Field(description="Billions of multiply-adds, as printed.")
+    notes: tuple[str, ...] = Field(description="Why a count of ours rounds to another number than the printed one.")
 
 
 class FamilyFacts(SpecModel):
@@ -65,6 +80,7 @@ class Catalog(SpecModel):
     families: tuple[FamilyFacts, ...] = Field(description="Families.")
     backbones: tuple[BackboneFacts, ...] = Field(description="Backbones.")
     presets: tuple[PresetFacts, ...] = Field(description="Presets.")
+    printed: tuple[PrintedFacts, ...] = Field(description="Rows of the papers.")
     layouts: tuple[str, ...] = Field(description="Key maps of foreign weights files.")
 
     def preset(self, name: str) -> PresetFacts | None:

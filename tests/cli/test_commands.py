@@ -253,7 +253,7 @@ def test_migrate_says_which_schema(
 
 
 def test_families_need_no_server(capsys: pytest.CaptureFixture[str]) -> None:
-    counts = {one["name"]: one["parameters"] for one in as_json(capsys, "models", "--families")["presets"]}
+    counts = {one["name"]: one["parameters"] for one in as_json(capsys, "models")["presets"]}
     assert counts["deeplabv3-mobilenet_v2-3.2m"] == 3_233_171  # counted by hand, 19 classes
-    assert run_command(["models", "--families"]) == 0
+    assert run_command(["models"]) == 0
     assert "3.23 M" in capsys.readouterr().out

@@ -23,7 +23,7 @@ export function CatalogPage() {
       <div className="row">
         <h1>Catalog</h1>
         <span className="grow" />
-        <span className="only-wide"><Command text="acamkd models --families" /></span>
+        <span className="only-wide"><Command text="acamkd models" /></span>
       </div>
       <section>
         <h2>Presets</h2>
