@@ -13,7 +13,7 @@ from torch import nn
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.state import save_native
 from acamkd_core.spec.job import JobSpec, parse_job
-from acamkd_core.spec.models import ModelSpec
+from acamkd_core.spec.models import ModelSpec, Preprocess
 from acamkd_core.spec.native import NativeHeader
 from acamkd_core.spec.patch import apply_set
 from acamkd_core.spec.recipes import Recipe
@@ -47,7 +47,8 @@ def weights_file(
     """
     assert model.arch is not None
     torch.manual_seed(seed)
-    network = build_model(model.arch, num_classes=num_classes, preprocess=model.preprocess)
+    preprocess = model.preprocess or Preprocess()
+    network = build_model(model.arch, num_classes=num_classes, preprocess=preprocess)
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = None  # the average over all that was seen
@@ -56,7 +57,7 @@ def weights_file(
         pictures = np.stack([picture(rng, (128, 128)) for _ in range(4)])
         network.train()(torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255)
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = NativeHeader(task=task, arch=model.arch, num_classes=num_classes, preprocess=model.preprocess)
+    header = NativeHeader(task=task, arch=model.arch, num_classes=num_classes, preprocess=preprocess)
     save_native(network, path, header)
     return path
 
