@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,19 @@ from acamkd_core import ranks
 from acamkd_core.datasets.base import Dataset
 from acamkd_core.datasets.loader import EvalLoader, TrainLoader
 from acamkd_core.datasets.registry import open_dataset
+from acamkd_core.engine.networks import Taught, build_student, build_teacher, with_random_head
 from acamkd_core.engine.parts import Parts, Run
-from acamkd_core.engine.placebo import keep_head
 from acamkd_core.engine.randomness import seed_torch
 from acamkd_core.engine.resolve import from_header, from_onnx, locate, resolve
 from acamkd_core.methods.base import LevelPair, Method
 from acamkd_core.methods.registry import build_method
 from acamkd_core.models.base import TaskModel
-from acamkd_core.models.onnx_network import OnnxDetector, OnnxNetwork
-from acamkd_core.models.registry import build_model
-from acamkd_core.models.weights import inherit, load_weights
-from acamkd_core.onnx_plan import LOGITS, OnnxPlan, check_count
-from acamkd_core.spec.errors import CoreError
+from acamkd_core.models.weights import inherit
+from acamkd_core.onnx_plan import OnnxPlan
+from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_graph, other_head
 from acamkd_core.spec.job import JobSpec
+from acamkd_core.spec.label_map import mapped_misfit
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
 from acamkd_core.spec.native import NativeHeader
@@ -67,6 +66,7 @@ class Built:
     parts: Parts
     pairs: list[dict[str, Any]]
     notes: list[str]
+    warnings: list[ErrorInfo] = field(default_factory=list)
 
 
 def load_data(spec: JobSpec, run: Run) -> Data:
@@ -114,6 +114,8 @@ def load_data(spec: JobSpec, run: Run) -> Data:
             updates, data.onnx = graph
         else:
             updates, data.headers[role] = from_header(model, path, role)
+        if isinstance(model, TeacherSpec) and model.classes is None and (names := _class_names(data)):
+            updates["classes"] = names
         if updates:
             merged = type(model).model_validate({**model.model_dump(), **updates})
             data.spec = data.spec.model_copy(update={role: merged})
@@ -124,6 +126,12 @@ def load_data(spec: JobSpec, run: Run) -> Data:
     if student is not None and asked and (misfit := no_graph(student.family, data.spec.augment)) is not None:
         raise CoreError.of(misfit)
     return data
+
+
+def _class_names(data: Data) -> tuple[str, ...]:
+    """The teacher's classes as its file names them; empty where it does not."""
+    header = data.headers.get("teacher")
+    return data.onnx.classes if data.onnx is not None else header.class_names if header is not None else ()
 
 
 def build(data: Data, run: Run, device: torch.device) -> Built:
@@ -137,32 +145,26 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
     notes: list[str] = []
     task = build_task(spec, dataset)
     seed_torch(spec.seed, "student")
-    student = _network(spec.student, "student", dataset, data, run, notes)
+    student = build_student(data, run, notes)
+    taught: Taught | None = None
     teacher: TaskModel | None = None
     if spec.teacher is not None:
         seed_torch(spec.seed, "teacher")
-        if data.onnx is not None:
-            teacher = _graph(spec.teacher, data.onnx, data, run, device, notes)
-        else:
-            teacher = _network(spec.teacher, "teacher", dataset, data, run, notes)
-        teacher = teacher.eval().requires_grad_(False).to(device)
+        taught = build_teacher(data, run, device, notes)
+        teacher = taught.model.eval().requires_grad_(False).to(device)
     if spec.student.inherit:
         assert teacher is not None
         notes += [f"student {name}: {inherit(student, teacher, name)}" for name in spec.student.inherit]
     if spec.train.sync_bn and world > 1:
         student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
     student.freeze(spec.student.freeze.stages, norm=spec.student.freeze.norm == "eval")
-    methods, pairs = _methods(spec, student, teacher, len(dataset.classes), run, device)
-    if isinstance(teacher, OnnxNetwork):
-        teacher.use({pair.teacher_name for method in methods for pair in method.pairs})
+    methods, pairs = _methods(spec, student, taught, len(dataset.classes), run, device)
+    if taught is not None and taught.graph is not None:
+        taught.graph.use({pair.teacher_name for method in methods for pair in method.pairs})
     random_head = None
-    if teacher is not None and any(term.placebo == "random_head" for term in spec.distill):
-        assert spec.teacher is not None
-        assert spec.teacher.arch is not None
+    if taught is not None and any(term.placebo == "random_head" for term in spec.distill):
         seed_torch(spec.seed, "placebo")
-        drawn = build_model(spec.teacher.arch, num_classes=len(dataset.classes), preprocess=spec.teacher.preprocess)
-        keep_head(drawn, teacher)
-        random_head = drawn.eval().requires_grad_(False).to(device)
+        random_head = with_random_head(taught, data).eval().requires_grad_(False).to(device)
     notes += [f"{term.method} is a placebo: {term.placebo}" for term in spec.distill if term.placebo != "none"]
     student.to(device)
     if spec.train.channels_last:
@@ -182,6 +184,7 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
     count = min(spec.evaluation.panels, len(val))
     parts = Parts(
         task=task, student=student, teacher=teacher, random_head=random_head, methods=methods,
+        compared=taught.compared if taught is not None else None,
         train=lambda start: iter(loader(start_iteration=start)), batches_per_epoch=per_epoch, val=val, test=test, device=device,
         iterations=iterations, evaluate_every=spec.evaluation.every, checkpoint_every=spec.checkpoint.every,
         global_batch=spec.batch.global_size, input_size=data.input_size, panel_images=[i * len(val) // count for i in range(count)],
@@ -189,70 +192,19 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
     if spec.evaluation.averages:
         assert isinstance(task, SegmentationTask), "the spec refuses it elsewhere"
         parts.averaged = partial(task.averaged, scales=spec.evaluation.scales, flip=spec.evaluation.flip)
-    return Built(spec, data.automatic, parts, pairs, notes)
-
-
-def _network(spec: ModelSpec, role: str, dataset: Dataset, data: Data, run: Run, notes: list[str]) -> TaskModel:
-    assert spec.arch is not None
-    names = [c.name for c in dataset.classes]
-    header = data.headers.get(role)
-    if role == "teacher" and header is not None:
-        _require_classes(list(header.class_names), names)
-    model = build_model(spec.arch, num_classes=len(names), preprocess=spec.preprocess)
-    if spec.backbone_weights is not None:
-        report = load_weights(
-            model, spec.backbone_weights, files=run.inputs, backbone_only=True, field=f"{role}.backbone_weights"
-        )
-        notes.append(f"{role} backbone: {report}")
-    if spec.weights is not None:
-        report = load_weights(model, spec.weights, files=run.inputs, strict=role == "teacher", field=f"{role}.weights")
-        notes.append(f"{role}: {report}")
-    return model
-
-
-def _require_classes(theirs: list[str], names: list[str]) -> None:
-    """A teacher that names its classes has to have the dataset's, in their order."""
-    if theirs and theirs != names:
-        raise CoreError(
-            "teacher.other_classes",
-            f"the teacher knows {len(theirs)} classes ({', '.join(theirs[:6])} ...), the dataset has {len(names)} ({', '.join(names[:6])} ...)",
-            hint="train a teacher on this dataset, or use the dataset it was trained on",
-            field="teacher",
-            value=len(theirs),
-        )
-
-
-def _graph(
-    spec: TeacherSpec, plan: OnnxPlan, data: Data, run: Run, device: torch.device, notes: list[str]
-) -> OnnxNetwork:
-    """A teacher in an ONNX file, run once to see its levels."""
-    path = locate(spec, run.inputs, "teacher")
-    assert path is not None
-    assert spec.preprocess is not None
-    names = [c.name for c in data.dataset.classes]
-    _require_classes(list(plan.classes), names)
-    kind = OnnxDetector if data.spec.task == "detection" else OnnxNetwork
-    model = kind(
-        path, plan, preprocess=spec.preprocess, device=device,
-        sizes=[data.spec.augment.crop or data.input_size, data.input_size],
-    )  # fmt: skip
-    if plan.raw is not None:
-        check_count(plan, model.levels[LOGITS].channels, len(names), of="the dataset has")
-    levels = ", ".join(f"{name} {one.channels} @ {one.stride}" for name, one in model.levels.items())
-    notes.append(f"teacher: {plan.file.name} on {'GPU' if model.runtime.on_gpu else 'CPU'} by onnxruntime, {levels}")
-    if device.type == "cuda" and not model.runtime.on_gpu:
-        notes.append("teacher: this onnxruntime has no CUDA, so the teacher is slow; onnxruntime-gpu has it")
-    return model
+    warning = taught.matched.warning() if taught is not None else None
+    return Built(spec, data.automatic, parts, pairs, notes, [warning] if warning is not None else [])
 
 
 def _methods(
-    spec: JobSpec, student: TaskModel, teacher: TaskModel | None, num_classes: int, run: Run, device: torch.device
+    spec: JobSpec, student: TaskModel, taught: Taught | None, num_classes: int, run: Run, device: torch.device
 ) -> tuple[list[Method], list[dict[str, Any]]]:
     methods: list[Method] = []
     described: list[dict[str, Any]] = []
     for number, term in enumerate(spec.distill):
-        assert teacher is not None
-        if (misfit := misfit_of(term, spec.task)) is not None:
+        assert taught is not None
+        misfit = misfit_of(term, spec.task) or mapped_misfit(term, spec.task, taught.matched)
+        if misfit is not None:
             raise CoreError.of(misfit.within(f"distill.{number}"))
         assert spec.teacher is not None
         assert spec.student.arch is not None
@@ -261,7 +213,10 @@ def _methods(
             misfit = headless_placebo(term, spec.teacher.arch.family if spec.teacher.arch is not None else "onnx")
         if misfit is not None:
             raise CoreError.of(misfit.within(f"distill.{number}"))
-        pairs = pair_levels(term, student, teacher, f"distill.{number}")
+        pairs = pair_levels(term, student, taught.model, f"distill.{number}")
+        if (compared := taught.compared) is not None:
+            known = replace(student.levels["logits"], channels=len(compared))
+            pairs = [replace(pair, student=known) if pair.name == "logits" else pair for pair in pairs]
         if isinstance(term, FeatureMSEMatchedTerm) and term.ratio is None:
             term = term.model_copy(update={"ratio": _ratio(term, run, f"distill.{number}.ratio_from")})
         seed_torch(spec.seed, "methods", number)

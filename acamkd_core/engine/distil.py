@@ -58,6 +58,9 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
     )
     for line in built.notes:
         emit(LogEvent(message=line))
+    if run.resume is None:
+        for info in built.warnings:
+            emit(AlarmEvent(iteration=0, severity="warning", info=info))
     emit(
         ResolvedEvent(
             spec=spec.model_dump(mode="json"), automatic=built.automatic, dataset=data.facts(), pairs=built.pairs

@@ -143,7 +143,7 @@ def draw_panels(
 def _context(parts: Parts, teacher: ModelOutput, student: ModelOutput, targets: Any, iteration: int) -> StepContext:
     return StepContext(
         teacher=teacher,
-        student=student,
+        student=parts.as_compared(student),
         teacher_head=getattr(parts.teacher, "head", None),
         student_head=getattr(parts.student, "head", None),
         targets=targets,

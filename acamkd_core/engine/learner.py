@@ -31,7 +31,7 @@ class Learner(nn.Module):
         if teacher is None:
             return terms, None
         context = StepContext(
-            teacher=teacher, student=out, teacher_head=getattr(parts.teacher, "head", None),
+            teacher=teacher, student=parts.as_compared(out), teacher_head=getattr(parts.teacher, "head", None),
             student_head=getattr(self.student, "head", None), targets=targets, step=step, num_steps=parts.iterations,
             generator=generator, random_head=without_training(parts.random_head, images),
         )  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from acamkd_core.methods.base import Method
-from acamkd_core.models.base import TaskModel
+from acamkd_core.models.base import ModelOutput, TaskModel
 from acamkd_core.spec.events import AnyEvent
 from acamkd_core.tasks.base import Task
 
@@ -81,10 +81,19 @@ class Parts:
     input_size: tuple[int, int]
     """Height and width that networks are evaluated, profiled and exported at; one of several where images differ."""
     panel_images: list[int] = field(default_factory=list)
+    compared: list[int] | None = None
+    """The student's channels of class scores that a teacher of other classes knows too; None: all."""
     averaged: Callable[[nn.Module, Tensor], Any] | None = None
     """Predictions from several views of the images, for a second score at the end; None where none is asked for."""
     random_head: TaskModel | None = None
     """The teacher with an untrained head, for terms that are such placebos."""
+
+    def as_compared(self, out: ModelOutput) -> ModelOutput:
+        """The student's output as methods see it: beside a teacher that does not know all classes, without the others."""
+        if self.compared is None or "logits" not in out.features:
+            return out
+        logits = out.features["logits"][:, self.compared]
+        return ModelOutput({**out.features, "logits": logits}, raw=out.raw, aux=out.aux)
 
     @property
     def method_modules(self) -> nn.ModuleList:

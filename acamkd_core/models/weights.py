@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -167,11 +168,20 @@ def _fetch(spec: WeightsSpec, files: Mapping[str, Path], field: str) -> tuple[st
     return Path(spec.file).name, read_state(spec.file)
 
 
-def _from_torchvision(name: str, field: str) -> StateDict:
+def torchvision_classes(name: str, field: str) -> list[str]:
+    """The classes that torchvision's weights were trained on, in the order of their channels.
+
+    Raises:
+        CoreError: `weights.unknown_torchvision`.
+    """
+    return [str(one) for one in _torchvision_weights(name, field).meta.get("categories") or []]
+
+
+def _torchvision_weights(name: str, field: str) -> Any:
     import torchvision.models  # the package itself came through torchvision_compat
 
     try:
-        weights = torchvision.models.get_weight(name)
+        return torchvision.models.get_weight(name)
     except (ValueError, AttributeError, KeyError):
         raise CoreError(
             "weights.unknown_torchvision",
@@ -180,6 +190,10 @@ def _from_torchvision(name: str, field: str) -> StateDict:
             field=field,
             value=name,
         ) from None
+
+
+def _from_torchvision(name: str, field: str) -> StateDict:
+    weights = _torchvision_weights(name, field)
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True))
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError

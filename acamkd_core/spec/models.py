@@ -150,6 +150,23 @@ class TeacherSpec(ModelSpec):
         default=None, description="Tensors of a teacher in an ONNX file; automatic for files that acamkd exported."
     )
 
+    classes: tuple[str, ...] | None = Field(
+        default=None,
+        description="Names of the teacher's classes in the order of its channels; automatic: what its file says, else the dataset's.",
+    )
+    label_map: Literal["by_name"] | dict[str, str] | None = Field(
+        default=None,
+        description="For a teacher of other classes: `{teacher class: dataset class}`, several to one if need be, or `by_name`: "
+        "those whose names agree but for case, spaces, hyphens and underscores. What is left over is warned of.",
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _some_classes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and len(value) < 1:
+            raise ValueError("a teacher without a class teaches nothing")
+        return value
+
     @property
     def is_onnx(self) -> bool:
         """Whether another runtime has to run it, as far as the spec says."""

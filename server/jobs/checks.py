@@ -17,12 +17,13 @@ from acamkd_core.spec.datasets import RegisteredDataset, Splits, folder_dataset
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_way_on, other_head
 from acamkd_core.spec.job import InspectSpec, JobSpec
+from acamkd_core.spec.label_map import Matched, mapped_misfit
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
 from server.auth.service import CallerScope
 from server.datasets import repository as datasets
 from server.db.tables import Dataset
-from server.jobs.graph import check_graph
 from server.jobs.references import Network, graph_of, network_of
+from server.jobs.teacher import check_classes, check_graph
 from server.paths import inside_roots
 from server.settings import Settings
 
@@ -38,6 +39,7 @@ class Checked:
     dataset: Dataset | None = None
     teacher: Network | None = None
     student: Network | None = None
+    matched: Matched | None = None  # the teacher's classes against the dataset's, where both are known
     automatic: set[str] = field(default_factory=set)
 
     def refuse(self, code: str, message: str, path: str, *, hint: str | None = None, value: Any = None) -> None:
@@ -73,7 +75,7 @@ def check_job(spec: JobSpec, scope: Scope) -> tuple[JobSpec, Checked]:
             "student.no_arch", "the student needs an architecture", "student.arch", hint="e.g. a preset's name"
         )
     _check_task(spec, checked)
-    _check_classes(checked)
+    check_classes(spec, checked)
     check_graph(spec, checked)
     for index, _ in enumerate(spec.distill):
         _check_term(spec, index, scope, checked)
@@ -167,11 +169,6 @@ def _settle_network(
     return (spec.model_copy(update=changes) if changes else spec), network
 
 
-def class_names(classes: list[Any]) -> list[str]:
-    """Names out of class records of whatever source."""
-    return [str(item.get("name")) if isinstance(item, dict) else str(item) for item in classes]
-
-
 def _check_task(spec: JobSpec, checked: Checked) -> None:
     """Labels and networks that only the server knows are of the job's task; the spec itself has checked the rest."""
     found: dict[str, str] = {}
@@ -187,22 +184,6 @@ def _check_task(spec: JobSpec, checked: Checked) -> None:
             checked.refuse("task.differs", message, where, hint=hint, value=task)
 
 
-def _check_classes(checked: Checked) -> None:
-    if checked.dataset is None or checked.teacher is None or not checked.teacher.classes:
-        return
-    own, learnt = class_names(checked.dataset.classes), checked.teacher.classes
-    if not own or own == learnt:
-        return
-    if len(own) != len(learnt):
-        message = f"the teacher knows {len(learnt)} classes, the dataset has {len(own)}"
-    elif sorted(own) == sorted(learnt):
-        message = "the teacher knows the dataset's classes in another order"
-    else:
-        other = next(f"{b!r} instead of {a!r}" for a, b in zip(own, learnt, strict=True) if a != b)
-        message = f"the teacher knows other classes than the dataset ({other})"
-    checked.refuse("teacher.classes", message, "teacher", hint="train a teacher on this dataset first")
-
-
 def _check_levels(network: Network | None, names: tuple[str, ...], path: str, who: str, checked: Checked) -> None:
     known = network.levels() if network is not None else []
     for name in names:
@@ -213,7 +194,10 @@ def _check_levels(network: Network | None, names: tuple[str, ...], path: str, wh
 
 def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> None:
     term, path = spec.distill[index], f"distill.{index}"
-    if (misfit := misfit_of(term, spec.task)) is not None:
+    misfit = misfit_of(term, spec.task)
+    if misfit is None and checked.matched is not None:
+        misfit = mapped_misfit(term, spec.task, checked.matched)
+    if misfit is not None:
         checked.problems.append(misfit.within(path))
         return
     if term.teacher_at is not None and len(term.teacher_at) != len(term.at):

@@ -9,7 +9,7 @@ from acamkd_core.spec.job import JobSpec
 from server.db.tables import Job
 from server.jobs import repository
 from server.jobs.checks import Checked, train_images
-from server.jobs.graph import evaluation_size
+from server.jobs.teacher import evaluation_size
 
 _LOOK_BACK = 50  # jobs
 

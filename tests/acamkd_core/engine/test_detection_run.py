@@ -13,7 +13,10 @@ import torch
 from acamkd_core.engine.parts import Run
 from acamkd_core.engine.result import JobResult
 from acamkd_core.engine.run import run_job
+from acamkd_core.models.state import read_state
+from acamkd_core.native_file import write_native
 from acamkd_core.spec.job import JobSpec, parse_job
+from acamkd_core.spec.native import read_native_header
 
 DATA = {"format": "scenes", "train_images": 12, "val_images": 4, "test_images": 4, "size": [64, 96]}
 ARCH = {
@@ -190,3 +193,33 @@ def test_the_students_head_crosses_the_teachers_or_is_refused(tmp_path: Path, ca
     result, _ = go(tmp_path / "b", cache, **changes | {"student": other})
     assert result.error is not None
     assert (result.error.code, result.error.field) == ("method.other_head", "distill.0.method")
+
+
+def test_a_detector_of_permuted_classes_scores_and_teaches_as_the_original(
+    tmp_path: Path, cache: Path, teacher: Path
+) -> None:
+    header = read_native_header(teacher)
+    assert header is not None
+    classes = header.num_classes
+    order = list(reversed(range(classes)))
+    state = read_state(teacher)
+    predictors = [name for name, one in state.items() if "class" in name and one.shape[:1] == (9 * classes,)]
+    assert predictors
+    for name in predictors:  # nine anchors of so many classes
+        state[name] = state[name].view(9, classes, *state[name].shape[1:])[:, order].flatten(0, 1).clone()
+    names = tuple(header.class_names[row].upper() for row in order)
+    write_native(tmp_path / "t.safetensors", state, header.model_copy(update={"class_names": names}))
+
+    job: dict[str, Any] = {"exports": [], "schedule": {"iterations": 1}, "evaluation": {"every": 1, "panels": 0}}
+    told = distilled(tmp_path / "t.safetensors")
+    told["teacher"]["label_map"] = "by_name"
+    result, events = go(tmp_path / "a", cache, **told, **job)
+    assert result.status == "succeeded", result.error
+    original, expected = go(tmp_path / "b", cache, **distilled(teacher), **job)
+    assert result.metrics["teacher/map"] == original.metrics["teacher/map"] > 0
+    scored = [next(e for e in run if e.type == "evaluation" and e.role == "teacher") for run in (events, expected)]
+    assert scored[0].per_class == scored[1].per_class
+    assert result.metrics["test/map"] == original.metrics["test/map"]
+    crossed, _ = go(tmp_path / "c", cache, **{**told, "distill": [{"method": "crosskd"}]}, **job)
+    assert crossed.error is not None
+    assert (crossed.error.code, crossed.error.field) == ("method.other_classes", "distill.0.method")

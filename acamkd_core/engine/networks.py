@@ -1,0 +1,130 @@
+"""A job's two networks: built, filled with weights, and the teacher's classes set against the dataset's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from acamkd_core.engine.parts import Run
+from acamkd_core.engine.placebo import keep_head
+from acamkd_core.engine.resolve import locate
+from acamkd_core.models.base import TaskModel
+from acamkd_core.models.mapped import mapped
+from acamkd_core.models.onnx_network import OnnxDetector, OnnxNetwork
+from acamkd_core.models.registry import build_model
+from acamkd_core.models.weights import load_weights, torchvision_classes
+from acamkd_core.onnx_plan import LOGITS, OnnxPlan, check_count
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.label_map import Matched, match
+from acamkd_core.spec.models import ModelSpec, TeacherSpec
+
+if TYPE_CHECKING:
+    from acamkd_core.engine.build import Data
+
+
+@dataclass
+class Taught:
+    """A teacher, ready to teach.
+
+    model: in the dataset's classes. own: the same network in its own classes. graph: what runs inside it, where that is an ONNX file. matched: whose classes are whose.
+    """
+
+    model: TaskModel
+    own: TaskModel
+    matched: Matched
+    graph: OnnxNetwork | None = None
+
+    @property
+    def compared(self) -> list[int] | None:
+        """The student's channels of class scores that have a counterpart in the teacher's `logits`; None: all."""
+        return None if self.matched.identity or LOGITS not in self.model.levels else self.matched.compared
+
+
+def build_student(data: Data, run: Run, notes: list[str]) -> TaskModel:
+    """The network that learns. Raises CoreError: `weights.*`."""
+    return _network(data.spec.student, "student", len(data.dataset.classes), run, notes)
+
+
+def build_teacher(data: Data, run: Run, device: torch.device, notes: list[str]) -> Taught:
+    """The frozen network, with its classes mapped to the dataset's where they differ.
+
+    Raises:
+        CoreError: `teacher.*` of `spec.label_map`, `weights.*`, `onnx.*`.
+    """
+    spec, task = data.spec.teacher, data.spec.task
+    assert spec is not None
+    matched = match(_classes(spec), [c.name for c in data.dataset.classes], spec.label_map, task=task)
+    graph: OnnxNetwork | None = None
+    if data.onnx is not None:
+        model: TaskModel = (graph := _graph(spec, data.onnx, len(matched.theirs), data, run, device, notes))
+    else:
+        model = _network(spec, "teacher", len(matched.theirs), run, notes)
+    if spec.label_map is not None:
+        notes.append(f"the teacher knows {matched.words()}")
+    if matched.identity:
+        return Taught(model, model, matched, graph)
+    if "head" in data.spec.student.inherit:
+        raise CoreError(
+            "student.inherit_classes", "the teacher's head is for other classes than the student's",
+            hint="inherit the neck alone", field="student.inherit", value="head",
+        )  # fmt: skip
+    return Taught(mapped(model, matched.columns), model, matched, graph)
+
+
+def with_random_head(taught: Taught, data: Data) -> TaskModel:
+    """The teacher with a head that was never trained, for placebos; draws from torch's generator."""
+    spec = data.spec.teacher
+    assert spec is not None
+    assert spec.arch is not None
+    drawn = build_model(spec.arch, num_classes=len(taught.matched.theirs), preprocess=spec.preprocess)
+    keep_head(drawn, taught.own)
+    return drawn if taught.matched.identity else mapped(drawn, taught.matched.columns)
+
+
+def _classes(spec: TeacherSpec) -> Sequence[str]:
+    """The teacher's classes as the spec names them, or did when its file was read; empty where nobody does."""
+    if spec.classes is not None:
+        return spec.classes
+    # torchvision's weights name theirs, but a job without a map means a network of the dataset's size.
+    if spec.label_map is not None and spec.weights is not None and spec.weights.torchvision is not None:
+        return torchvision_classes(spec.weights.torchvision, "teacher.weights")
+    return ()
+
+
+def _network(spec: ModelSpec, role: str, num_classes: int, run: Run, notes: list[str]) -> TaskModel:
+    assert spec.arch is not None
+    model = build_model(spec.arch, num_classes=num_classes, preprocess=spec.preprocess)
+    if spec.backbone_weights is not None:
+        report = load_weights(
+            model, spec.backbone_weights, files=run.inputs, backbone_only=True, field=f"{role}.backbone_weights"
+        )
+        notes.append(f"{role} backbone: {report}")
+    if spec.weights is not None:
+        report = load_weights(model, spec.weights, files=run.inputs, strict=role == "teacher", field=f"{role}.weights")
+        notes.append(f"{role}: {report}")
+    return model
+
+
+def _graph(
+    spec: TeacherSpec, plan: OnnxPlan, num_classes: int, data: Data, run: Run, device: torch.device, notes: list[str]
+) -> OnnxNetwork:
+    """A teacher in an ONNX file, run once to see its levels."""
+    path = locate(spec, run.inputs, "teacher")
+    assert path is not None
+    assert spec.preprocess is not None
+    kind = OnnxDetector if data.spec.task == "detection" else OnnxNetwork
+    model = kind(
+        path, plan, preprocess=spec.preprocess, device=device,
+        sizes=[data.spec.augment.crop or data.input_size, data.input_size],
+    )  # fmt: skip
+    if plan.raw is not None:
+        whose = "its classes are" if spec.classes is not None else "the dataset has"
+        check_count(plan, model.levels[LOGITS].channels, num_classes, of=whose)
+    levels = ", ".join(f"{name} {one.channels} @ {one.stride}" for name, one in model.levels.items())
+    notes.append(f"teacher: {plan.file.name} on {'GPU' if model.runtime.on_gpu else 'CPU'} by onnxruntime, {levels}")
+    if device.type == "cuda" and not model.runtime.on_gpu:
+        notes.append("teacher: this onnxruntime has no CUDA, so the teacher is slow; onnxruntime-gpu has it")
+    return model

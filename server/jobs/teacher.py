@@ -1,0 +1,82 @@
+"""What a teacher has to fit at submission: the dataset's classes, and for a graph the job's image sizes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from acamkd_core.onnx_plan import check_count, check_sizes
+from acamkd_core.spec.api import Finding
+from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.job import JobSpec
+from acamkd_core.spec.label_map import FIELD, match
+
+if TYPE_CHECKING:
+    from server.jobs.checks import Checked
+
+
+def evaluation_size(spec: JobSpec, checked: Checked) -> tuple[int, int] | None:
+    """Height and width of the networks' input at evaluation, where it is known before the run."""
+    if spec.augment.size is not None or spec.task == "classification":  # a classifier's is cut out of the image
+        return spec.augment.size
+    stored: tuple[int, int] | None = None
+    sizes = (checked.dataset.report or {}).get("sizes") or [] if checked.dataset is not None else []
+    if spec.dataset.format == "scenes":
+        stored = spec.dataset.size
+    elif len(sizes) == 1:
+        stored = (sizes[0]["height"], sizes[0]["width"])
+    return spec.augment.padded(spec.augment.fitted(stored)) if stored is not None else None
+
+
+def check_classes(spec: JobSpec, checked: Checked) -> None:
+    """Sets the teacher's classes against the dataset's, as far as both are known."""
+    if spec.teacher is None or checked.teacher is None or checked.dataset is None or not checked.dataset.classes:
+        return
+    teacher = checked.teacher
+    learnt = list(spec.teacher.classes or teacher.classes)
+    known = teacher.graph is not None or (teacher.arch is not None and not teacher.parents)
+    if not learnt and (spec.teacher.label_map is None or not known or _from_torchvision(spec)):
+        return  # only the run will know
+    try:
+        checked.matched = match(learnt, class_names(checked.dataset.classes), spec.teacher.label_map, task=spec.task)
+    except CoreError as error:
+        checked.problems.append(error.info)
+        return
+    if spec.teacher.label_map is not None:
+        checked.note("teacher.label_map", f"the teacher knows {checked.matched.words()}", FIELD, "info")
+    if (warning := checked.matched.warning()) is not None:
+        checked.findings.append(Finding(severity="warning", info=warning))
+
+
+def _from_torchvision(spec: JobSpec) -> bool:
+    """Whether the teacher's weights are torchvision's, which name their classes to the run alone."""
+    weights = spec.teacher.weights if spec.teacher is not None else None
+    return weights is not None and weights.torchvision is not None
+
+
+def class_names(classes: list[Any]) -> list[str]:
+    """Names out of class records of whatever source."""
+    return [str(item.get("name")) if isinstance(item, dict) else str(item) for item in classes]
+
+
+def check_graph(spec: JobSpec, checked: Checked) -> None:
+    """Adds problems and findings about a teacher in an ONNX file; does nothing for other teachers."""
+    graph = checked.teacher.graph if checked.teacher is not None else None
+    if graph is None or spec.teacher is None:
+        return
+    try:
+        check_sizes(graph, spec.augment, evaluation_size(spec, checked))
+        if names := spec.teacher.classes or graph.classes:
+            check_count(graph, graph.channels, len(names), of="its classes are")
+        elif checked.dataset is not None and checked.dataset.classes:
+            check_count(graph, graph.channels, len(checked.dataset.classes), of="the dataset has")
+    except CoreError as error:
+        checked.problems.append(error.info)
+    if graph.preprocess is None and spec.teacher.preprocess is None:
+        message = "the file does not say what its input looks like: RGB in [0, 1] with ImageNet's mean and deviation is assumed"
+        checked.note("onnx.preprocess", message, "teacher.preprocess")
+    if spec.task == "detection" and not graph.selection:
+        checked.note(
+            "teacher.unscored",
+            "the teacher gives features only: what it knows cannot be scored before training",
+            "teacher",
+        )
