@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import FileStore
 from torch.nn.parallel import DistributedDataParallel
 
+from acamkd_core.spec.errors import CoreError
+
 T = TypeVar("T")
 # Rank 0 looks at a whole dataset alone before the others may go on; a death is noticed by the launcher, not by this.
 PATIENCE = timedelta(hours=2)
@@ -149,6 +151,23 @@ def apart(module: nn.Module) -> AbstractContextManager[None]:
     if isinstance(module, DistributedDataParallel):
         return module.no_sync()
     return nullcontext()
+
+
+def synchronised_norm(module: nn.Module) -> Any:
+    """The network with synchronised batch norms in place of its own.
+
+    Raises:
+        CoreError: `train.sync_bn`: some are not torch's own, and would lose what they do beside (timm's have an activation).
+    """
+    ordinary = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and type(m) not in ordinary for m in module.modules()):
+        raise CoreError(
+            "train.sync_bn",
+            "the batch norms of this backbone have their activation inside and cannot be synchronised",
+            hint="sync_bn: false, student.freeze.norm: eval, or another backbone",
+            field="train.sync_bn",
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
 
 
 def plain_norm(module: nn.Module) -> nn.Module:

@@ -93,6 +93,27 @@ def _families(output: Format) -> int:
             for one in catalog.printed
         ),
     )  # fmt: skip
+    say("a backbone can be a network of timm too, `timm:NAME`: `acamkd models timm` lists them")
+    return SUCCEEDED
+
+
+@models.command("timm")
+def timm_backbones(output: Output = Format.table) -> int:
+    """Networks of timm that can be a backbone (`backbone: timm:NAME`); needs neither timm nor a server."""
+    from acamkd_core.spec.timm_models import PREFIX, load_timm_models
+
+    models = load_timm_models()
+    if emit(models, output):
+        return SUCCEEDED
+    table(
+        ["backbone", ">parameters", ">c2", ">c3", ">c4", ">c5", "output strides"],
+        (
+            [PREFIX + name, millions(one.parameters), *one.channels, ", ".join(map(str, one.output_strides))]
+            for name, one in models.backbones.items()
+        ),
+    )
+    refused = sum(len(names) for names in models.refused.values())
+    say(f"of timm {models.version}; {refused} others have no maps at strides 4, 8, 16 and 32, or take one size only")
     return SUCCEEDED
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from acamkd_core import ranks
 from acamkd_core.datasets.base import Dataset
@@ -156,7 +155,7 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
         assert teacher is not None
         notes += [f"student {name}: {inherit(student, teacher, name)}" for name in spec.student.inherit]
     if spec.train.sync_bn and world > 1:
-        student = nn.SyncBatchNorm.convert_sync_batchnorm(student)
+        student = ranks.synchronised_norm(student)
     student.freeze(spec.student.freeze.stages, norm=spec.student.freeze.norm == "eval")
     methods, pairs = _methods(spec, student, taught, len(dataset.classes), run, device)
     if taught is not None and taught.graph is not None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from acamkd_core.datasets.base import Dataset
+from acamkd_core.models.timm_backbone import timm_preprocess
 from acamkd_core.onnx_file import read_onnx
 from acamkd_core.onnx_plan import OnnxPlan, check_sizes, plan_onnx
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.models import ModelSpec, Preprocess, TeacherSpec
 from acamkd_core.spec.native import NativeHeader, read_native_header
+from acamkd_core.spec.timm_models import PREFIX
 
 DEFAULT_EPOCHS = 30
 
@@ -28,9 +30,9 @@ def digest(spec: JobSpec) -> str:
 
 
 def locate(model: ModelSpec, inputs: dict[str, Path], field: str) -> Path | None:
-    """The local file behind `weights`, or None when there are none or torchvision has them."""
+    """The local file behind `weights`, or None when there are none or torchvision or timm has them."""
     weights = model.weights
-    if weights is None or weights.torchvision is not None:
+    if weights is None or weights.torchvision is not None or weights.timm is not None:
         return None
     if weights.reference in inputs:
         return inputs[weights.reference]
@@ -83,11 +85,11 @@ def from_onnx(
 
 
 def from_header(model: ModelSpec, path: Path | None, field: str) -> tuple[dict[str, Any], NativeHeader | None]:
-    """(updates for the model's spec, header): architecture and preprocessing, as a file of ours carries them."""
+    """(updates for the model's spec, header): architecture and preprocessing, from a file of ours or from what timm knows."""
     header = read_native_header(path) if path is not None else None
     updates: dict[str, Any] = {}
     if model.preprocess is None:
-        updates["preprocess"] = (header.preprocess if header is not None else Preprocess()).model_dump()
+        updates["preprocess"] = (header.preprocess if header is not None else _usual(model, field)).model_dump()
     if header is None:
         if model.arch is None:
             raise CoreError(
@@ -100,6 +102,16 @@ def from_header(model: ModelSpec, path: Path | None, field: str) -> tuple[dict[s
     if model.arch is None:
         updates["arch"] = header.arch.model_dump()
     return updates, header
+
+
+def _usual(model: ModelSpec, field: str) -> Preprocess:
+    """The preprocessing of timm's weights or networks; of others, that of ImageNet's classifiers."""
+    weights, backbone = model.backbone_weights, getattr(model.arch, "backbone", "")
+    if weights is not None and weights.timm is not None:
+        return timm_preprocess(weights.timm, f"{field}.backbone_weights")
+    if backbone.startswith(PREFIX):
+        return timm_preprocess(backbone.removeprefix(PREFIX), f"{field}.arch.backbone")
+    return Preprocess()
 
 
 def resolve(

@@ -151,7 +151,7 @@ def simplified(graph: ScoringGraph) -> ScoringGraph:
         names = list(module._modules)
         for first, second in itertools.pairwise(names):
             conv, norm = module._modules[first], module._modules[second]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
                 module._modules[first] = nn.utils.fuse_conv_bn_eval(conv, norm)
                 module._modules[second] = nn.Identity()
     return graph

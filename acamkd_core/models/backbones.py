@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from acamkd_core.models.base import Backbone, Level
+from acamkd_core.models.timm_backbone import TimmBackbone
+from acamkd_core.spec.timm_models import PREFIX
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the torchvision imports below safe)
 
 # isort: split
@@ -40,20 +42,31 @@ class ResNet(Backbone):
         output_stride: 8, 16 or 32.
         deep_stem: three 3x3 convolutions (64, 64, 128 channels) instead of one 7x7, as in the "v1s" networks of the
             Cityscapes distillation papers.
+        style: whose details. `caffe`: the first 1x1 of a bottleneck halves the map and not its 3x3. `mmseg`: a deep stem
+            has 32, 32 and 64 channels ("v1c"), and the second convolution of a basic block is never dilated.
     """
 
-    def __init__(self, name: str, *, output_stride: int, deep_stem: bool = False) -> None:
+    def __init__(self, name: str, *, output_stride: int, deep_stem: bool = False, style: str = "torchvision") -> None:
         super().__init__()
         block, blocks, groups, width = _RESNETS[name]
         net = resnet.ResNet(block, blocks, groups=groups, width_per_group=width)
         pool = nn.MaxPool2d(3, stride=2, padding=1)
         if deep_stem:
-            self.stem = nn.Sequential(*_conv(3, 64, stride=2), *_conv(64, 64), *_conv(64, 128), pool)
-            _widen_input(net.layer1[0], 128)
+            inner, outer = (32, 64) if style == "mmseg" else (64, 128)
+            self.stem = nn.Sequential(*_conv(3, inner, stride=2), *_conv(inner, inner), *_conv(inner, outer), pool)
+            if outer != 64:
+                _widen_input(net.layer1[0], outer)
         else:
             self.stem = nn.Sequential(net.conv1, net.bn1, nn.ReLU(inplace=True), pool)
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
-        strides = _dilate([self.layer1, self.layer2, self.layer3, self.layer4], output_stride)
+        stages = [self.layer1, self.layer2, self.layer3, self.layer4]
+        if style == "caffe":
+            for stage in stages[1:]:
+                stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+        strides = _dilate(stages, output_stride)
+        if style == "mmseg" and block is BasicBlock:
+            for inside in (inside for stage in stages for inside in stage):
+                inside.conv2.dilation = inside.conv2.padding = (1, 1)
         channels = [count * block.expansion for count in (64, 128, 256, 512)]
         self.levels = {n: Level(c, s) for n, c, s in zip(_LEVELS, channels, strides, strict=True)}
 
@@ -161,8 +174,12 @@ class MobileNetV3Small(_Blocks):
         self._publish([4, 8, 16, 32])
 
 
-def build_backbone(name: str, *, width: float = 1.0, output_stride: int = 32, deep_stem: bool = False) -> Backbone:
+def build_backbone(
+    name: str, *, width: float = 1.0, output_stride: int = 32, deep_stem: bool = False, style: str = "torchvision"
+) -> Backbone:
     """The backbone that a spec names; which options fit which name is the spec's to check."""
+    if name.startswith(PREFIX):
+        return TimmBackbone(name, output_stride=output_stride)
     if name == "mobilenet_v2":
         return MobileNetV2(width=width, output_stride=output_stride)
     if name == "mobilenet_v3_large":
@@ -170,7 +187,7 @@ def build_backbone(name: str, *, width: float = 1.0, output_stride: int = 32, de
     if name == "mobilenet_v3_small":
         assert output_stride == 32
         return MobileNetV3Small()
-    return ResNet(name, output_stride=output_stride, deep_stem=deep_stem)
+    return ResNet(name, output_stride=output_stride, deep_stem=deep_stem, style=style)
 
 
 def _dilate(stages: Sequence[nn.Module], output_stride: int) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from acamkd_core.models.layouts import Layout
 from acamkd_core.spec.models import Preprocess
 
 
@@ -72,6 +73,8 @@ class Backbone(nn.Module):
     """Images NCHW (normalised) to levels. `levels` is in forward order; channels of the last are `out_channels`."""
 
     levels: dict[str, Level]
+    enterable: bool = True  # whether it can go on from each level (`onward`); from c5 every backbone can
+    layout: Layout | None = None  # key map of files of its source, where that depends on the network
 
     @property
     def out_channels(self) -> int:

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import acamkd_core.spec
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import TaskModel
-from acamkd_core.models.layouts import LAYOUTS
+from acamkd_core.models.layouts import LAYOUT_NAMES
 from acamkd_core.models.registry import FAMILIES, build_model
 from acamkd_core.spec.archs import FAMILY_TASKS, Arch, ResNetName
 from acamkd_core.spec.catalog import BackboneFacts, Catalog, FamilyFacts, LevelFacts, PresetFacts, PrintedFacts
@@ -50,7 +50,7 @@ def build_catalog() -> Catalog:
         ),
         presets=tuple(_preset(name) for name in PRESETS),
         printed=tuple(_printed(row) for row in PRINTED),
-        layouts=tuple(LAYOUTS),
+        layouts=LAYOUT_NAMES,
     )
 
 

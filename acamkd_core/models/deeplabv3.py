@@ -20,8 +20,19 @@ class DeepLabV3(ContextSegmenter):
 
     def __init__(self, arch: DeepLabV3Arch, *, num_classes: int, preprocess: Preprocess) -> None:
         backbone = build_backbone(
-            arch.backbone, width=arch.width, output_stride=arch.output_stride, deep_stem=arch.deep_stem
+            arch.backbone,
+            width=arch.width,
+            output_stride=arch.output_stride,
+            deep_stem=arch.deep_stem,
+            style=arch.style,
         )
         super().__init__(backbone, align_corners=arch.align_corners, preprocess=preprocess)
-        self.aspp_head = ASPPHead(backbone.out_channels, arch.aspp_channels, arch.aspp_rates, num_classes, refine=True)
+        self.aspp_head = ASPPHead(
+            backbone.out_channels,
+            arch.aspp_channels,
+            arch.aspp_rates,
+            num_classes,
+            refine=arch.style != "mmseg",
+            mmseg=arch.style == "mmseg",
+        )
         self._publish(arch.aspp_channels, num_classes, aux_head=arch.aux_head)

@@ -51,15 +51,19 @@ def _tower(channels: int, depth: int) -> nn.Sequential:
 
 
 class PointHead(DenseHead):
-    """Two towers of 3x3 convolutions with group norm; centre-ness shares the boxes' tower. The same for all levels."""
+    """Two towers of 3x3 convolutions with group norm; centre-ness shares the boxes' tower. The same for all levels.
 
-    def __init__(self, channels: int, depth: int, classes: int) -> None:
+    scales: a learnt factor a level on the sides, the one thing in which levels differ.
+    """
+
+    def __init__(self, channels: int, depth: int, classes: int, *, scales: bool = False) -> None:
         super().__init__()
         self.depth = depth
         self.class_tower, self.box_tower = _tower(channels, depth), _tower(channels, depth)
         self.cls_logits = nn.Conv2d(channels, classes, 3, padding=1)
         self.bbox_reg = nn.Conv2d(channels, 4, 3, padding=1)
         self.bbox_ctrness = nn.Conv2d(channels, 1, 3, padding=1)
+        self.scales = nn.ParameterList(nn.Parameter(torch.ones(())) for _ in LEVELS) if scales else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
@@ -87,9 +91,12 @@ class PointHead(DenseHead):
         return PointMaps(
             tuple(LEVELS.index(name) for name in levels),
             [self.cls_logits(one) for one in classes],
-            [F.relu(self.bbox_reg(one)) for one in boxes],
+            [F.relu(self._scaled(self.bbox_reg(one), name)) for name, one in zip(levels, boxes, strict=True)],
             [self.bbox_ctrness(one) for one in boxes],
         )
+
+    def _scaled(self, sides: Tensor, level: str) -> Tensor:
+        return sides if self.scales is None else sides * self.scales[LEVELS.index(level)]
 
     def predictions(self, raw: PointMaps, levels: Sequence[str]) -> tuple[Tensor, Tensor]:
         chosen = _only(raw, levels)
@@ -120,9 +127,9 @@ class FCOS(Detector):
         super().__init__()
         self.num_classes = num_classes
         self.normalise = Normalise(preprocess)
-        self.backbone = build_backbone(arch.backbone, width=arch.width)
+        self.backbone = build_backbone(arch.backbone, width=arch.width, style=arch.resnet_style)
         self.neck = build_pyramid(arch, self.backbone)
-        self.box_head = PointHead(arch.fpn_channels, arch.head_depth, num_classes)
+        self.box_head = PointHead(arch.fpn_channels, arch.head_depth, num_classes, scales=arch.level_scales)
         self.levels = pyramid_levels(self.backbone, arch.fpn_channels)
         self.grid = [(stride, 1) for stride in STRIDES]
 

@@ -48,18 +48,20 @@ class ASPP(nn.Module):
 
     A 1x1 branch, one 3x3 branch a rate (none if `rates` is empty) and the image-level branch, concatenated and
     projected to `channels`.
+
+    Args:
+        mmseg: mmsegmentation's order of branches, the image-level one first, and a 3x3 projection.
     """
 
-    def __init__(self, inputs: int, channels: int, rates: tuple[int, ...]) -> None:
+    def __init__(self, inputs: int, channels: int, rates: tuple[int, ...], *, mmseg: bool = False) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            [
-                conv_bn_relu(inputs, channels),
-                *(conv_bn_relu(inputs, channels, kernel=3, dilation=rate) for rate in rates),
-                ImagePooling(inputs, channels),
-            ]
-        )
-        self.project = conv_bn_relu(len(self.convs) * channels, channels)
+        branches = [
+            conv_bn_relu(inputs, channels),
+            *(conv_bn_relu(inputs, channels, kernel=3, dilation=rate) for rate in rates),
+        ]
+        pooling = ImagePooling(inputs, channels)
+        self.convs = nn.ModuleList([pooling, *branches] if mmseg else [*branches, pooling])
+        self.project = conv_bn_relu(len(self.convs) * channels, channels, kernel=3 if mmseg else 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(torch.cat([conv(x) for conv in self.convs], dim=1))  # type: ignore[no-any-return]
@@ -90,11 +92,21 @@ class ASPPHead(ContextHead):
         rates: atrous rates; empty for no atrous branches.
         num_classes: number of classes.
         refine: a 3x3 convolution between ASPP and classifier (DeepLabV3 has it, Mobile DeepLabv3 has not).
+        mmseg: see `ASPP`.
     """
 
-    def __init__(self, inputs: int, channels: int, rates: tuple[int, ...], num_classes: int, *, refine: bool) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        rates: tuple[int, ...],
+        num_classes: int,
+        *,
+        refine: bool,
+        mmseg: bool = False,
+    ) -> None:
         super().__init__()
-        self.aspp = ASPP(inputs, channels, rates)
+        self.aspp = ASPP(inputs, channels, rates, mmseg=mmseg)
         self.dropout = nn.Dropout(0.5 if refine else 0.1)
         self.refine = nn.Sequential(*conv_bn_relu(channels, channels, kernel=3), nn.Dropout(0.1)) if refine else None
         self.classifier = nn.Conv2d(channels, num_classes, 1)

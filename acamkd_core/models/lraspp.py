@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Level, ModelOutput, Normalise, TaskModel
-from acamkd_core.spec.archs import ENTRY_LEVELS, LRASPPArch
+from acamkd_core.spec.archs import LRASPPArch, entry_levels
 from acamkd_core.spec.models import Preprocess
 
 
@@ -61,7 +61,8 @@ class LRASPP(TaskModel):
             "logits": Level(num_classes, low.stride),
         }
         # Behind c3 the way forks: from a deeper map alone the scores of the other branch are unknown.
-        self.levels = {name: replace(level, onward=name in ENTRY_LEVELS["lraspp"]) for name, level in levels.items()}
+        entries = entry_levels("lraspp", arch.backbone) or ()
+        self.levels = {name: replace(level, onward=name in entries) for name, level in levels.items()}
 
     def forward(self, images: Tensor) -> ModelOutput:
         features = self.backbone(self.normalise(images))

@@ -83,7 +83,11 @@ class PSPNet(ContextSegmenter):
 
     def __init__(self, arch: PSPNetArch, *, num_classes: int, preprocess: Preprocess) -> None:
         backbone = build_backbone(
-            arch.backbone, width=arch.width, output_stride=arch.output_stride, deep_stem=arch.deep_stem
+            arch.backbone,
+            width=arch.width,
+            output_stride=arch.output_stride,
+            deep_stem=arch.deep_stem,
+            style=arch.style,
         )
         super().__init__(backbone, align_corners=arch.align_corners, preprocess=preprocess)
         self.psp_head = PSPHead(

@@ -28,14 +28,15 @@ class Pyramid(nn.Module):
         inputs: channels of the backbone's levels that are taken, the last being c5's.
         channels: channels of every output.
         p6_from: `c5` (RetinaNet's paper), `p5` (torchvision, FCOS) or `pool` (Faster R-CNN).
+        p7_relu: as the paper has it; without it p7 is made of p6 itself (mmdetection's RetinaNet).
     """
 
-    def __init__(self, inputs: Sequence[int], channels: int, p6_from: str) -> None:
+    def __init__(self, inputs: Sequence[int], channels: int, p6_from: str, *, p7_relu: bool = True) -> None:
         super().__init__()
         self.inner_blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(count, channels, 1)) for count in inputs)
         self.layer_blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1)) for _ in inputs)
         first = inputs[-1] if p6_from == "c5" else channels
-        self.p6_from = p6_from
+        self.p6_from, self.p7_relu = p6_from, p7_relu
         if p6_from != "pool":
             self.extra_blocks = nn.ModuleDict(
                 {
@@ -62,14 +63,14 @@ class Pyramid(nn.Module):
         if self.p6_from == "pool":
             return {**named, "p6": maps[-1][:, :, ::2, ::2]}
         p6 = self.extra_blocks["p6"](features["c5"] if self.p6_from == "c5" else maps[-1])
-        p7 = self.extra_blocks["p7"](F.relu(p6))
+        p7 = self.extra_blocks["p7"](F.relu(p6) if self.p7_relu else p6)
         return {**named, "p6": p6, "p7": p7}
 
 
 def build_pyramid(arch: PyramidArch, backbone: Backbone) -> Pyramid:
     """The neck that fits the backbone."""
     c3, c4, c5 = (backbone.levels[name].channels for name in ("c3", "c4", "c5"))
-    return Pyramid((c3, c4, c5), arch.fpn_channels, arch.p6_from)
+    return Pyramid((c3, c4, c5), arch.fpn_channels, arch.p6_from, p7_relu=arch.p7_relu)
 
 
 def pyramid_levels(backbone: Backbone, channels: int) -> dict[str, Level]:

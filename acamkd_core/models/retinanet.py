@@ -147,7 +147,7 @@ class RetinaNet(Detector):
         super().__init__()
         self.num_classes = num_classes
         self.normalise = Normalise(preprocess)
-        self.backbone = build_backbone(arch.backbone, width=arch.width)
+        self.backbone = build_backbone(arch.backbone, width=arch.width, style=arch.resnet_style)
         self.neck = build_pyramid(arch, self.backbone)
         bases = [
             base_anchors(

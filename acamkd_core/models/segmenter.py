@@ -12,7 +12,7 @@ from acamkd_core.spec.models import Preprocess
 class ContextSegmenter(TaskModel):
     """Images NCHW in [0, 1] to class scores at the output stride; the task resizes them (`align_corners`).
 
-    Its levels follow one another, so it can go on from each. A family sets `context` (name of the level that its head
+    Its levels follow one another, so it can go on from each that its backbone can be entered at. A family sets `context` (name of the level that its head
     makes) and makes the head, an attribute `<context>_head`; an auxiliary head on c4 comes after it.
     """
 
@@ -32,7 +32,8 @@ class ContextSegmenter(TaskModel):
         own = {name: (level.channels, level.stride) for name, level in self.backbone.levels.items()}
         stride = self.backbone.levels["c5"].stride
         shapes = {**own, self.context: (channels, stride), "logits": (num_classes, stride)}
-        self.levels = {name: Level(*shape, onward=True) for name, shape in shapes.items()}
+        closed = set() if self.backbone.enterable else set(own) - {"c5"}
+        self.levels = {name: Level(*shape, onward=name not in closed) for name, shape in shapes.items()}
 
     @property
     def head(self) -> ContextHead:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from acamkd_core.models.base import TaskModel
-from acamkd_core.models.layouts import LAYOUTS, Layout
+from acamkd_core.models.layouts import LAYOUT_NAMES, LAYOUTS, Layout
 from acamkd_core.models.state import StateDict, read_state, save_native, weights_digest
+from acamkd_core.models.timm_backbone import timm_weights
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.models import WeightsSpec
 from acamkd_core.spec.native import NativeHeader, arch_from_file, read_native_header
@@ -31,28 +32,31 @@ __all__ = [
 
 _BACKBONE = "backbone."
 LISTED = 50  # names in the log of a run; an odd file may have thousands
-# Where a network of each kind says how many classes it knows.
-_CLASSIFIERS = (
-    "aspp_head.classifier.weight",
-    "psp_head.classifier.weight",
-    "lraspp_head.high_classifier.weight",
-    "class_head.classifier.weight",
-    "class_head.classifier.1.weight",
-    "class_head.classifier.3.weight",
-)
+# Where a network of each kind says how many classes it knows, and how many outputs there are of each class.
+_CLASSIFIERS = {
+    "aspp_head.classifier.weight": 1,
+    "psp_head.classifier.weight": 1,
+    "lraspp_head.high_classifier.weight": 1,
+    "class_head.classifier.weight": 1,
+    "class_head.classifier.1.weight": 1,
+    "class_head.classifier.3.weight": 1,
+    "box_head.classification_head.cls_logits.weight": 9,
+    "box_head.cls_logits.weight": 1,
+}
 # Not needed to compute scores: the auxiliary head serves training only, the counter only cumulative averages.
 _OPTIONAL_PREFIX, _OPTIONAL_SUFFIX = "aux_head.", "num_batches_tracked"
 
 
 @dataclass
 class LoadReport:
-    """What loading did. Names are ours, except `unexpected` (the file's own).
+    """What loading did. Names are ours, except `unexpected` (the file's own); `rename` gives ours for the file's.
 
     mismatched: name to (shape in the file, shape in the network); these tensors were not loaded.
     """
 
     source: str
     layout: str
+    rename: Callable[[str], str | None]
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -92,26 +96,21 @@ def load_weights(
 
     Raises:
         CoreError: the codes of `read_state`, and `weights.nothing_matches`, `weights.other_classes` and
-            `weights.incomplete` (both strict only), `weights.not_finite`, `weights.unknown_torchvision`, `weights.download_failed`,
-            `weights.not_local`.
+            `weights.incomplete` (both strict only), `weights.other_layout`, `weights.not_finite`, `weights.unknown_torchvision`,
+            `weights.download_failed`, `weights.not_local`, and the codes of `timm_weights`.
     """
     spec = source if isinstance(source, WeightsSpec) else WeightsSpec(file=str(source))
     name, state = _fetch(spec, files or {}, field)
     chosen = layout or spec.layout
-    if chosen is not None and chosen not in LAYOUTS:
+    if chosen is not None and chosen not in LAYOUT_NAMES:
         raise CoreError("weights.unknown_layout", f"unknown layout {chosen!r}", field=field, value=chosen)
     ours = model.state_dict()
     if backbone_only:
         ours = {key: value for key, value in ours.items() if key.startswith(_BACKBONE)}
-    candidates = [LAYOUTS[chosen]] if chosen else list(LAYOUTS.values())
-    attempts = [_match(state, ours, candidate, name) for candidate in candidates]
-    report, picked = max(attempts, key=lambda attempt: len(attempt[1]))  # the first of equals
-    # Step counters have no shape and fit between any two networks of a family: alone they are no match.
-    if all(key.endswith(_OPTIONAL_SUFFIX) for key in picked):
-        raise _nothing_matches(report, list(state), list(ours), field)
+    report, picked = _best(state, ours, model, name, chosen, field)
     if backbone_only:
         # The rest of a whole network is expected to be there, and not wanted.
-        report.unexpected = [key for key in report.unexpected if _is_backbone(key, report.layout)]
+        report.unexpected = [key for key in report.unexpected if (report.rename(key) or "").startswith(_BACKBONE)]
     if strict:
         _require_complete(report, field)
     if broken := [key for key, tensor in picked.items() if not torch.isfinite(tensor).all()]:
@@ -157,6 +156,8 @@ def _fetch(spec: WeightsSpec, files: Mapping[str, Path], field: str) -> tuple[st
         return spec.reference, read_state(local)
     if spec.torchvision is not None:
         return spec.reference, _from_torchvision(spec.torchvision, field)
+    if spec.timm is not None:
+        return spec.reference, timm_weights(spec.timm, field)
     if spec.file is None:
         raise CoreError(
             "weights.not_local",
@@ -206,8 +207,33 @@ def _from_torchvision(name: str, field: str) -> StateDict:
         ) from None
 
 
+def _best(
+    state: StateDict, ours: Mapping[str, Tensor], model: TaskModel, source: str, chosen: str | None, field: str
+) -> tuple[LoadReport, StateDict]:
+    """What the key map gives that matches most tensors. One that was chosen, though another would match more, is refused."""
+    own = getattr(getattr(model, "backbone", None), "layout", None)
+    layouts = (*LAYOUTS, own) if own is not None else LAYOUTS
+    attempts = [_match(state, ours, layout, source) for layout in layouts]
+    # Step counters have no shape and fit between any two networks of a family: they are no match.
+    counts = [sum(not key.endswith(_OPTIONAL_SUFFIX) for key in picked) for _, picked in attempts]
+    best = counts.index(max(counts))  # the first of equals
+    asked = [index for index, layout in enumerate(layouts) if chosen in (None, layout.name)]
+    taken = max(asked, key=lambda index: counts[index])
+    if counts[taken] < counts[best]:
+        raise CoreError(
+            "weights.other_layout",
+            f"layout {chosen} matches {counts[taken]} tensors of {source}, {layouts[best].name} matches {counts[best]}",
+            hint=f"layout: {layouts[best].name}, or leave it out: the one that matches most is taken",
+            field=field,
+            value=chosen,
+        )
+    if not counts[taken]:
+        raise _nothing_matches(attempts[taken][0], list(state), list(ours), field)
+    return attempts[taken]
+
+
 def _match(state: StateDict, ours: Mapping[str, Tensor], layout: Layout, source: str) -> tuple[LoadReport, StateDict]:
-    report = LoadReport(source=source, layout=layout.name)
+    report = LoadReport(source=source, layout=layout.name, rename=layout.rename)
     picked: StateDict = {}
     for name, tensor in state.items():
         key = layout.rename(name)
@@ -239,13 +265,9 @@ def _nothing_matches(report: LoadReport, theirs: list[str], ours: list[str], fie
     )
 
 
-def _is_backbone(name: str, layout: str) -> bool:
-    return (LAYOUTS[layout].rename(name) or "").startswith(_BACKBONE)
-
-
 def _require_complete(report: LoadReport, field: str) -> None:
     for classifier in (name for name in _CLASSIFIERS if name in report.mismatched):
-        theirs, wanted = (shape[0] for shape in report.mismatched[classifier])
+        theirs, wanted = (shape[0] // _CLASSIFIERS[classifier] for shape in report.mismatched[classifier])
         if theirs != wanted:
             raise CoreError(
                 "weights.other_classes",

@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from acamkd_core.spec.base import SpecModel
+from acamkd_core.spec.base import SpecModel, refusal
+from acamkd_core.spec.problems import closest
 from acamkd_core.spec.tasks import TaskName
+from acamkd_core.spec.timm_models import PREFIX, TimmName, timm_facts, timm_refusal
 
 ResNetName = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d"
 ]
+BOTTLENECKS = tuple(name for name in get_args(ResNetName) if name not in ("resnet18", "resnet34"))
+BackboneName = ResNetName | Literal["mobilenet_v2"] | TimmName
+_FEATURES = "Feature extractor; `timm:NAME` is a network of timm, e.g. `timm:convnext_tiny`."
 
 
-def _fits_backbone(arch: Any) -> None:
-    """Width multipliers are MobileNetV2's, deep stems ResNet's. Raises ValueError."""
-    if arch.backbone == "mobilenet_v2" and getattr(arch, "deep_stem", False):
-        raise ValueError("deep_stem belongs to ResNet backbones")
-    if arch.backbone != "mobilenet_v2" and arch.width != 1.0:
-        raise ValueError("width belongs to mobilenet_v2")
+class BackboneArch(SpecModel):
+    """What architectures with a choice of backbones share: the checks of the choice."""
+
+    @field_validator("backbone", mode="before", check_fields=False)
+    @classmethod
+    def _known(cls, value: object) -> object:
+        branches = get_args(cls.model_fields["backbone"].annotation)
+        words = [word for branch in branches for word in get_args(branch) if get_args(branch)[0] is not str]
+        if not isinstance(value, str) or value in words:
+            return value
+        if not value.startswith(PREFIX):
+            raise refusal(f"unknown backbone {value!r}", hint=f"{closest(value, words)}, or {PREFIX}NAME")
+        if (why := timm_refusal(value.removeprefix(PREFIX))) is not None:
+            raise refusal(why[0], hint=why[1])
+        return value
+
+    @model_validator(mode="after")
+    def _fits_backbone(self) -> Self:
+        """Width multipliers are MobileNetV2's, deep stems ResNet's; not all of timm's networks can be dilated."""
+        arch: Any = self
+        if not arch.backbone.startswith(("resnet", "resnext")) and getattr(arch, "deep_stem", False):
+            raise refusal("deep_stem belongs to ResNet backbones", field="deep_stem")
+        if arch.backbone != "mobilenet_v2" and arch.width != 1.0:
+            raise refusal("width belongs to mobilenet_v2", field="width")
+        if getattr(arch, "resnet_style", "pytorch") == "caffe" and arch.backbone not in BOTTLENECKS:
+            raise refusal(
+                "resnet_style belongs to ResNets with bottlenecks", hint=", ".join(BOTTLENECKS), field="resnet_style"
+            )
+        facts, stride = timm_facts(arch.backbone), getattr(arch, "output_stride", 32)
+        if facts is not None and stride not in facts.output_strides:
+            possible = " or ".join(str(one) for one in facts.output_strides)
+            raise refusal(
+                f"{arch.backbone} cannot have output stride {stride}",
+                hint=f"possible: {possible}",
+                field="output_stride",
+            )
+        return self
 
 
-class DeepLabV3Arch(SpecModel):
+class DeepLabV3Arch(BackboneArch):
     """DeepLabV3 (Chen et al. 2017): dilated backbone, atrous spatial pyramid pooling, 1x1 classifier."""
 
     family: Literal["deeplabv3"] = Field(description="DeepLabV3 with ASPP.")
-    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="mobilenet_v2", description="Feature extractor.")
+    backbone: BackboneName = Field(default="mobilenet_v2", description=_FEATURES)
     width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
     output_stride: Literal[8, 16, 32] = Field(default=16, description="Input size over feature size.")
     aspp_channels: int = Field(default=256, ge=8, le=2048, description="Channels of each ASPP branch.")
@@ -36,12 +72,16 @@ class DeepLabV3Arch(SpecModel):
     align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
     aux_head: bool = Field(default=False, description="Auxiliary FCN head on c4; used in training only.")
     deep_stem: bool = Field(
-        default=False, description="Three 3x3 convolutions instead of the 7x7 (ResNet only; CIRKD's networks have it)."
+        default=False,
+        description="Three 3x3 convolutions instead of the 7x7 (ResNet only; CIRKD's and mmsegmentation's networks have it).",
+    )
+    style: Literal["torchvision", "mmseg"] = Field(
+        default="torchvision",
+        description="`mmseg`: as mmsegmentation builds it, for its weights: deep stem of 32, 32 and 64 channels instead of 64, 64 and 128, basic blocks dilated in their first convolution only, ASPP joined by one 3x3 convolution.",
     )
 
     @model_validator(mode="after")
     def _possible(self) -> DeepLabV3Arch:
-        _fits_backbone(self)
         if not self.aspp_rates or min(self.aspp_rates) < 1:
             raise ValueError("aspp_rates needs at least one rate, each 1 or more")
         return self
@@ -57,11 +97,11 @@ class MobileDeepLabV3Arch(SpecModel):
     align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
 
 
-class PSPNetArch(SpecModel):
+class PSPNetArch(BackboneArch):
     """PSPNet (Zhao et al. 2017): dilated backbone, averages over grids of several sizes, 3x3 convolution, classifier."""
 
     family: Literal["pspnet"] = Field(description="PSPNet with pyramid pooling.")
-    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="resnet50", description="Feature extractor.")
+    backbone: BackboneName = Field(default="resnet50", description=_FEATURES)
     width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
     output_stride: Literal[8, 16] = Field(default=8, description="Input size over feature size.")
     psp_channels: int = Field(
@@ -73,23 +113,27 @@ class PSPNetArch(SpecModel):
     align_corners: bool = Field(default=False, description="Grid used whenever logits or pooled features are resized.")
     aux_head: bool = Field(default=False, description="Auxiliary FCN head on c4; used in training only.")
     deep_stem: bool = Field(
-        default=False, description="Three 3x3 convolutions instead of the 7x7 (ResNet only; CIRKD's networks have it)."
+        default=False,
+        description="Three 3x3 convolutions instead of the 7x7 (ResNet only; CIRKD's and mmsegmentation's networks have it).",
+    )
+    style: Literal["torchvision", "mmseg"] = Field(
+        default="torchvision",
+        description="`mmseg`: as mmsegmentation builds it, for its weights: deep stem of 32, 32 and 64 channels instead of 64, 64 and 128, basic blocks dilated in their first convolution only.",
     )
 
     @model_validator(mode="after")
     def _possible(self) -> PSPNetArch:
-        _fits_backbone(self)
         if not 1 <= len(self.bins) <= 8 or min(self.bins) < 1 or max(self.bins) > 64:
             raise ValueError("bins needs 1 to 8 grids of 1 to 64 cells a side")
         return self
 
 
-class LRASPPArch(SpecModel):
+class LRASPPArch(BackboneArch):
     """LR-ASPP (Howard et al. 2019): MobileNetV3's segmentation network, a gated deep branch and a shallow one."""
 
     family: Literal["lraspp"] = Field(description="LR-ASPP on MobileNets.")
-    backbone: Literal["mobilenet_v3_large", "mobilenet_v2"] = Field(
-        default="mobilenet_v3_large", description="Feature extractor."
+    backbone: Literal["mobilenet_v3_large", "mobilenet_v2"] | TimmName = Field(
+        default="mobilenet_v3_large", description=_FEATURES
     )
     width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
     output_stride: Literal[16, 32] = Field(
@@ -98,16 +142,11 @@ class LRASPPArch(SpecModel):
     head_channels: int = Field(default=128, ge=8, le=2048, description="Channels of the gated branch.")
     align_corners: bool = Field(default=False, description="Grid used whenever logits or features are resized.")
 
-    @model_validator(mode="after")
-    def _possible(self) -> LRASPPArch:
-        _fits_backbone(self)
-        return self
 
-
-class PyramidArch(SpecModel):
+class PyramidArch(BackboneArch):
     """What detectors on a feature pyramid share."""
 
-    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="resnet50", description="Feature extractor.")
+    backbone: BackboneName = Field(default="resnet50", description=_FEATURES)
     width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
     fpn_channels: int = Field(
         default=256, ge=8, le=1024, description="Channels of the levels p3 to p7 and of the heads."
@@ -117,11 +156,11 @@ class PyramidArch(SpecModel):
         default="c5",
         description="What P6 is made of: `c5` (the papers' 37.97M RetinaNet-R50), or `p5` (torchvision's, 33.84M).",
     )
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        _fits_backbone(self)
-        return self
+    p7_relu: bool = Field(default=True, description="ReLU between P6 and P7; mmdetection's RetinaNet has none.")
+    resnet_style: Literal["pytorch", "caffe"] = Field(
+        default="pytorch",
+        description="Which convolution of a bottleneck halves the map: the 3x3, or the first 1x1 (`caffe`; mmdetection's FCOS).",
+    )
 
 
 class RetinaNetArch(PyramidArch):
@@ -144,13 +183,17 @@ class FCOSArch(PyramidArch):
         default=256, ge=32, le=1024, multiple_of=32, description="Channels of the levels p3 to p7 and of the heads."
     )
     p6_from: Literal["c5", "p5"] = Field(default="p5", description="What P6 is made of; the paper's is `p5`.")
+    level_scales: bool = Field(
+        default=False,
+        description="A learnt factor a level on the boxes' sides (the authors' code and mmdetection have it).",
+    )
 
 
-class FasterRCNNArch(SpecModel):
+class FasterRCNNArch(BackboneArch):
     """Faster R-CNN (Ren et al. 2015) on a feature pyramid p2 to p6 (Lin et al. 2017): proposals, then regions."""
 
     family: Literal["faster_rcnn"] = Field(description="Faster R-CNN on a feature pyramid.")
-    backbone: ResNetName | Literal["mobilenet_v2"] = Field(default="resnet50", description="Feature extractor.")
+    backbone: BackboneName = Field(default="resnet50", description=_FEATURES)
     width: float = Field(default=1.0, gt=0, le=2.0, description="Width multiplier (mobilenet_v2 only).")
     fpn_channels: int = Field(default=256, ge=8, le=1024, description="Channels of the levels p2 to p6.")
     head_channels: int = Field(
@@ -162,11 +205,6 @@ class FasterRCNNArch(SpecModel):
     anchor_rounding: bool = Field(
         default=False, description="Anchors in whole pixels, as torchvision's weights were trained with."
     )
-
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        _fits_backbone(self)
-        return self
 
 
 class SSDLiteArch(SpecModel):
@@ -242,6 +280,9 @@ NECK_LEVELS: dict[str, tuple[str, ...]] = {
 CROSSED_LEVELS: dict[str, tuple[str, ...]] = {name: NECK_LEVELS[name] for name in ("retinanet", "fcos")}
 """Levels that a head looks at which can be left and entered between its convolutions, by family: CrossKD needs such heads."""
 
+CONTEXT_LEVELS = {"deeplabv3": "aspp", "mobile_deeplabv3": "aspp", "pspnet": "psp"}
+"""The context map between c5 and the class scores of a segmenter."""
+
 ENTRY_LEVELS: dict[str, tuple[str, ...]] = {
     **NECK_LEVELS,
     "faster_rcnn": ("p2", "p3", "p4", "p5"),
@@ -255,3 +296,14 @@ Regions of Faster R-CNN are pooled from p2 to p5: p6 alone leads nowhere. A pyra
 shares of the input, whose size its maps alone do not tell. LR-ASPP forks behind c3: a deeper map alone does not give the
 other branch. A graph of another runtime is run whole.
 """
+
+
+def entry_levels(family: str, backbone: str = "") -> tuple[str, ...] | None:
+    """Levels from which this network can go on with other values; None where it can from all.
+
+    timm's networks are taken as they are: nothing enters them halfway.
+    """
+    entries = ENTRY_LEVELS.get(family)
+    if not backbone.startswith(PREFIX) or family in NECK_LEVELS:
+        return entries
+    return ("logits",) if entries is not None else ("c5", CONTEXT_LEVELS[family], "logits")

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from acamkd_core.spec.archs import FAMILY_TASKS, NECK_LEVELS, Arch
 from acamkd_core.spec.base import SpecModel
+from acamkd_core.spec.timm_models import timm_facts
 
 
 class LevelFacts(SpecModel):
@@ -105,12 +106,19 @@ def arch_summary(arch: Any) -> str:
 def levels_of(arch: Any, num_classes: int) -> tuple[LevelFacts, ...]:
     """Levels of any architecture, computed without building it: what a server needs to check `distill.at`."""
     backbone = getattr(arch, "backbone", "mobilenet_v2")
-    channels = next(facts.channels for facts in load_catalog().backbones if facts.name == backbone)
+    if (timm := timm_facts(backbone)) is not None:
+        channels = dict(zip(("c2", "c3", "c4", "c5"), timm.channels, strict=True))
+    else:
+        channels = next(facts.channels for facts in load_catalog().backbones if facts.name == backbone)
     scale = arch.width if backbone == "mobilenet_v2" else 1.0
     nominal = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
     deepest = getattr(arch, "output_stride", 32)
     levels = [
-        LevelFacts(name=name, channels=_divisible_by_8(channels[name] * scale), stride=min(stride, deepest))
+        LevelFacts(
+            name=name,
+            channels=channels[name] if scale == 1 else _divisible_by_8(channels[name] * scale),
+            stride=min(stride, deepest),
+        )
         for name, stride in nominal.items()
     ]
     if FAMILY_TASKS[arch.family] == "classification":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from acamkd_core.spec.archs import CROSSED_LEVELS, ENTRY_LEVELS, NECK_LEVELS, Arch
+from acamkd_core.spec.archs import CROSSED_LEVELS, NECK_LEVELS, Arch, entry_levels
 from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
@@ -155,12 +155,12 @@ def no_graph(family: str, augment: AugmentSpec) -> ErrorInfo | None:
     )
 
 
-def no_way_on(term: MethodTerm, family: str) -> ErrorInfo | None:
-    """The first level from which a teacher of this family cannot go on though the method needs it; None when all fit.
+def no_way_on(term: MethodTerm, family: str, backbone: str = "") -> ErrorInfo | None:
+    """The first level from which a teacher of this kind cannot go on though the method needs it; None when all fit.
 
-    MasKD and FreeKD train tokens through the rest of the teacher; `ENTRY_LEVELS` says why some families cannot go on.
+    MasKD and FreeKD train tokens through the rest of the teacher; `entry_levels` says why some networks cannot go on.
     """
-    entries = ENTRY_LEVELS.get(family)
+    entries = entry_levels(family, backbone)
     if term.method not in THROUGH_TEACHER or entries is None:
         return None
     for name in term.teacher_at or term.at:

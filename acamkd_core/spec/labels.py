@@ -18,6 +18,7 @@ from acamkd_core.spec.archs import (
     SSDLiteArch,
 )
 from acamkd_core.spec.models import ModelSpec
+from acamkd_core.spec.timm_models import PREFIX
 
 _BACKBONES = {
     "mobilenet_v2": "MBV2",
@@ -44,6 +45,10 @@ _CLASSIFIERS = {
 }
 
 
+def _backbone(name: str) -> str:
+    return _BACKBONES.get(name) or name.removeprefix(PREFIX)
+
+
 def arch_label(arch: Arch) -> str:
     """Family and backbone, and the width multiplier where it is not 1."""
     if isinstance(arch, ResNetArch | MobileNetV3Arch):
@@ -52,17 +57,17 @@ def arch_label(arch: Arch) -> str:
     if isinstance(arch, MobileNetV2Arch):
         return f"MobileNetV2{width}"
     if isinstance(arch, DeepLabV3Arch):
-        return f"DLv3-{_BACKBONES[arch.backbone]}{width}"
+        return f"DLv3-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, FasterRCNNArch):
-        return f"Faster R-CNN-{_BACKBONES[arch.backbone]}{width}"
+        return f"Faster R-CNN-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, FCOSArch):
-        return f"FCOS-{_BACKBONES[arch.backbone]}{width}"
+        return f"FCOS-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, PSPNetArch):
-        return f"PSPNet-{_BACKBONES[arch.backbone]}{width}"
+        return f"PSPNet-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, LRASPPArch):
-        return f"LR-ASPP-{_BACKBONES[arch.backbone]}{width}"
+        return f"LR-ASPP-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, RetinaNetArch):
-        return f"RetinaNet-{_BACKBONES[arch.backbone]}{width}"
+        return f"RetinaNet-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, SSDLiteArch):
         return f"SSDLite-MBV2{width}"
     return f"Mobile DLv3{'+ASPP' if arch.aspp else ''}-MBV2{width}"

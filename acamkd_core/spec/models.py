@@ -11,6 +11,9 @@ from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.base import SpecModel, refusal
 from acamkd_core.spec.presets import PRESETS
 from acamkd_core.spec.problems import closest
+from acamkd_core.spec.timm_models import timm_refusal
+
+_SOURCES = ("job", "model", "torchvision", "timm")  # prefixes of the short form
 
 
 class WeightsSpec(SpecModel):
@@ -23,31 +26,37 @@ class WeightsSpec(SpecModel):
     torchvision: str | None = Field(
         default=None, description="A torchvision weights enum, e.g. `MobileNet_V2_Weights.IMAGENET1K_V1`."
     )
+    timm: str | None = Field(
+        default=None, description="Pretrained weights of timm, `NAME` or `NAME.TAG`, e.g. `convnext_tiny.fb_in1k`."
+    )
     job: str | None = Field(default=None, description="Name or id of a finished job on the server.")
     model: str | None = Field(default=None, description="Name of a registered model, optionally with @alias.")
-    layout: Literal["native", "torchvision", "torchvision_classifier", "cirkd", "cirkd_pspnet"] | None = Field(
-        default=None, description="Key map of the file; automatic: the one that matches most tensors."
-    )
+    layout: (
+        Literal["native", "torchvision", "torchvision_classifier", "cirkd", "cirkd_pspnet", "timm", "mmseg", "mmdet"]
+        | None
+    ) = Field(default=None, description="Key map of the file; automatic: the one that matches most tensors.")
 
     @model_validator(mode="after")
     def _one_source(self) -> WeightsSpec:
-        given = [name for name in ("file", "torchvision", "job", "model") if getattr(self, name) is not None]
+        given = [name for name in ("file", *_SOURCES) if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of file, torchvision, job, model (got {', '.join(given) or 'none'})")
+            raise ValueError(f"give exactly one of file, {', '.join(_SOURCES)} (got {', '.join(given) or 'none'})")
+        if self.timm is not None and (why := timm_refusal(self.timm, weights=True)) is not None:
+            raise refusal(why[0], hint=why[1], field="timm")
         return self
 
     @property
     def reference(self) -> str:
         """The short form, e.g. `job:camvid-teacher`; also the key under which a worker hands the file to a run."""
-        for name in ("job", "model", "torchvision"):
+        for name in _SOURCES:
             if (value := getattr(self, name)) is not None:
                 return f"{name}:{value}"
         return str(self.file)
 
 
 def weights_from_string(text: str) -> dict[str, str]:
-    """`job:x`, `model:x@alias`, `torchvision:Enum.NAME` or a file, as the object form."""
-    for prefix in ("job", "model", "torchvision"):
+    """`job:x`, `model:x@alias`, `torchvision:Enum.NAME`, `timm:NAME.TAG` or a file, as the object form."""
+    for prefix in _SOURCES:
         if text.startswith(prefix + ":"):
             return {prefix: text.removeprefix(prefix + ":")}
     return {"file": text}
@@ -81,7 +90,7 @@ class ModelSpec(SpecModel):
     backbone_weights: WeightsSpec | None = Field(default=None, description="Weights of the backbone only.")
     preprocess: Preprocess | None = Field(
         default=None,
-        description="What this network's input looks like; automatic: what its file says, else ImageNet's.",
+        description="What this network's input looks like; automatic: what its file or timm says of it, else ImageNet's.",
     )
 
     @field_validator("arch", mode="before")

@@ -79,10 +79,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "pspnet-resnet101": {"family": "pspnet", "backbone": "resnet101", "align_corners": True, "aux_head": True},
     "lraspp-mobilenet_v3_large": {"family": "lraspp", "backbone": "mobilenet_v3_large"},
     "lraspp-mobilenet_v2": {"family": "lraspp", "backbone": "mobilenet_v2"},
-    # The detection papers' pair. torchvision's RetinaNet differs in P6 and in the rounding of its anchors.
-    "retinanet-r50-fpn": {"family": "retinanet", "backbone": "resnet50"},
-    "retinanet-r101-fpn": {"family": "retinanet", "backbone": "resnet101"},
-    "retinanet-x101-64x4d-fpn": {"family": "retinanet", "backbone": "resnext101_64x4d"},
+    # The detection papers' pair, which are mmdetection's networks: no ReLU before P7. torchvision's RetinaNet differs in
+    # P6 and in the rounding of its anchors.
+    "retinanet-r50-fpn": {"family": "retinanet", "backbone": "resnet50", "p7_relu": False},
+    "retinanet-r101-fpn": {"family": "retinanet", "backbone": "resnet101", "p7_relu": False},
+    "retinanet-x101-64x4d-fpn": {"family": "retinanet", "backbone": "resnext101_64x4d", "p7_relu": False},
     "retinanet-r50-fpn-torchvision": {
         "family": "retinanet",
         "backbone": "resnet50",

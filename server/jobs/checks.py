@@ -210,7 +210,8 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
     teacher_path = f"{path}.teacher_at" if term.teacher_at else f"{path}.at"
     _check_levels(teacher, term.teacher_at or term.at, teacher_path, "teacher", checked)
     family = teacher.family if teacher is not None else None
-    if family is not None and (closed := no_way_on(term, family)) is not None:
+    backbone = getattr(teacher.arch, "backbone", "") if teacher is not None else ""
+    if family is not None and (closed := no_way_on(term, family, backbone)) is not None:
         checked.problems.append(closed.within(path))
     if family is not None and (pointless := headless_placebo(term, family)) is not None:
         checked.problems.append(pointless.within(path))

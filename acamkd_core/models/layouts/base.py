@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
+
+
+@cache
+def _pattern(text: str) -> re.Pattern[str]:
+    """Compiled once: all key maps together have more patterns than `re` keeps."""
+    return re.compile(text)
 
 
 @dataclass(frozen=True)
@@ -21,11 +28,11 @@ class Layout:
     def rename(self, name: str) -> str | None:
         """Our name of a tensor of the file; None for one to be ignored."""
         name = re.sub(r"^(module\.)+", "", name)  # saved from inside DataParallel
-        if any(re.match(pattern, name) for pattern in self.ignored):
+        if any(_pattern(pattern).match(name) for pattern in self.ignored):
             return None
         for rules in self.groups:
             for pattern, replacement in rules:
-                renamed, hits = re.subn(pattern, replacement, name, count=1)
+                renamed, hits = _pattern(pattern).subn(replacement, name, count=1)
                 if hits:
                     name = renamed
                     break

@@ -49,6 +49,13 @@ describe('the form drawn from the schema', () => {
     const drawn = draw('backbone', { anyOf: [{ enum: ['a', 'b'], type: 'string' }, { const: 'c', type: 'string' }] });
     expect(drawn.schema).toMatchObject({ type: 'string', enum: ['a', 'b', 'c'] });
   });
+
+  it('suggests choices where any text of a form is one too', () => {
+    const free = { type: 'string', pattern: '^x:', examples: ['x:d'] };
+    const { schema } = draw('backbone', { anyOf: [{ enum: ['a', 'b'], type: 'string' }, free] });
+    expect(schema).toMatchObject({ type: 'string', examples: ['a', 'b', 'x:d'] });
+    expect(schema).not.toHaveProperty('anyOf');
+  });
 });
 
 describe('plain lists on one line', () => {

@@ -87,15 +87,17 @@ const isMapping = (node: Node): boolean =>
   (node.type === 'object' && !isNode(node.properties)) ||
   (Array.isArray(node.anyOf) && (node.anyOf as Node[]).some((option) => option.type === 'object' && isMapping(option)));
 
-/** `anyOf` of plain choices as one choice. */
+/** `anyOf` of plain choices as one choice; with free text among them, as a text field that suggests the others. */
 function flat(node: Node): Node {
   const options = node.anyOf as Node[] | undefined;
-  if (!options?.every((option) => Array.isArray(option.enum) || option.const !== undefined)) return node;
-  return {
-    ...without(node, 'anyOf'),
-    type: options[0]!.type,
-    enum: options.flatMap((option) => (option.enum as unknown[] | undefined) ?? [option.const]),
-  };
+  if (!options) return node;
+  const isChoice = (option: Node) => Array.isArray(option.enum) || option.const !== undefined;
+  const free = options.filter((option) => !isChoice(option));
+  if (free.length === options.length || !free.every((option) => option.type === 'string')) return node;
+  const choices = options.filter(isChoice).flatMap((option) => (option.enum as unknown[] | undefined) ?? [option.const]);
+  const rest = { ...without(node, 'anyOf'), type: options[0]!.type };
+  if (free.length === 0) return { ...rest, enum: choices };
+  return { ...rest, examples: [...choices, ...free.flatMap((option) => (option.examples as unknown[] | undefined) ?? [])] };
 }
 
 export const without = (node: Node, key: string): Node =>

@@ -46,5 +46,5 @@ export const PLACEHOLDERS: Record<string, string> = {
   student: 'a preset, or model:name@alias',
   arch: 'a preset',
   weights: 'job:name, model:name@alias, torchvision:ENUM, or a file',
-  backbone_weights: 'torchvision:ENUM, or a file',
+  backbone_weights: 'torchvision:ENUM, timm:NAME.TAG, or a file',
 };

@@ -1,9 +1,9 @@
 /** Fields that may be one string: `dataset: scenes`, `teacher: job:x`, `student: preset`, `distill: [acam]`. */
 import type { Spec } from './yaml-spec';
 
-const SOURCES = ['job', 'model', 'torchvision'] as const;
+const SOURCES = ['job', 'model', 'torchvision', 'timm'] as const;
 
-/** `job:x`, `model:x@alias`, `torchvision:Enum.NAME` or a file, as the object form. */
+/** `job:x`, `model:x@alias`, `torchvision:Enum.NAME`, `timm:NAME.TAG` or a file, as the object form. */
 function weights(text: string): Spec {
   const source = SOURCES.find((name) => text.startsWith(`${name}:`));
   return source ? { [source]: text.slice(source.length + 1) } : { file: text };

@@ -1,0 +1,122 @@
+"""OpenMMLab's files: mmdetection, mmsegmentation, and mmpretrain's backbones.
+
+A convolution with its norm is `X.conv`, `X.bn` (or `X.gn`) everywhere. ResNets have torchvision's names, the deep stem is a
+`stem` of numbered layers as ours is. MobileNetV2 counts its blocks by stage, `layer1.0` to `layer7.0`.
+
+What the names do not tell, and the architecture has to say (docs/networks.md): `style: mmseg` of segmenters; `p7_relu: false`
+of RetinaNet; `level_scales: true` and `resnet_style: caffe` of FCOS.
+"""
+
+from acamkd_core.models.layouts.base import Layout
+
+_REPEATS = (1, 2, 3, 4, 3, 3, 1)
+_BLOCKS = [(stage, index) for stage, count in enumerate(_REPEATS, 1) for index in range(count)]
+_BLOCK = r"^(backbone\.features\.\d+\.conv)"
+
+_BACKBONES = (
+    (
+        (r"^backbone\.conv1\.conv\.", "backbone.features.0.0."),
+        (r"^backbone\.conv1\.bn\.", "backbone.features.0.1."),
+        (r"^backbone\.conv1\.", "backbone.stem.0."),
+        (r"^backbone\.bn1\.", "backbone.stem.1."),
+        *(
+            (rf"^backbone\.layer{stage}\.{index}\.conv\.", f"backbone.features.{number}.conv.")
+            for number, (stage, index) in enumerate(_BLOCKS, 1)
+        ),
+    ),
+    (
+        # Block 1 has no expansion.
+        (r"^backbone\.features\.1\.conv\.0\.conv\.", "backbone.features.1.conv.0.0."),
+        (r"^backbone\.features\.1\.conv\.0\.bn\.", "backbone.features.1.conv.0.1."),
+        (r"^backbone\.features\.1\.conv\.1\.conv\.", "backbone.features.1.conv.1."),
+        (r"^backbone\.features\.1\.conv\.1\.bn\.", "backbone.features.1.conv.2."),
+        (_BLOCK + r"\.([01])\.conv\.", r"\1.\2.0."),
+        (_BLOCK + r"\.([01])\.bn\.", r"\1.\2.1."),
+        (_BLOCK + r"\.2\.conv\.", r"\1.2."),
+        (_BLOCK + r"\.2\.bn\.", r"\1.3."),
+    ),
+)
+_BEHIND = (r"^backbone\.conv2\.", r"^head\.")  # MobileNetV2's 1280 channels, and mmpretrain's classifiers
+
+_AUX = (
+    (r"^auxiliary_head\.convs\.0\.conv\.", "aux_head.0."),
+    (r"^auxiliary_head\.convs\.0\.bn\.", "aux_head.1."),
+    (r"^auxiliary_head\.conv_seg\.", "aux_head.4."),
+)
+
+DEEPLABV3 = Layout(
+    name="mmseg",
+    groups=(
+        (
+            (r"^decode_head\.image_pool\.1\.conv\.", "aspp_head.aspp.convs.0.1."),
+            (r"^decode_head\.image_pool\.1\.bn\.", "aspp_head.aspp.convs.0.2."),
+            # The image-level branch comes first there: the others follow it.
+            *((rf"^decode_head\.aspp_modules\.{n}\.conv\.", f"aspp_head.aspp.convs.{n + 1}.0.") for n in range(8)),
+            *((rf"^decode_head\.aspp_modules\.{n}\.bn\.", f"aspp_head.aspp.convs.{n + 1}.1.") for n in range(8)),
+            (r"^decode_head\.bottleneck\.conv\.", "aspp_head.aspp.project.0."),
+            (r"^decode_head\.bottleneck\.bn\.", "aspp_head.aspp.project.1."),
+            (r"^decode_head\.conv_seg\.", "aspp_head.classifier."),
+            *_AUX,
+        ),
+        *_BACKBONES,
+    ),
+    ignored=_BEHIND,
+)
+
+PSPNET = Layout(
+    name="mmseg",
+    groups=(
+        (
+            (r"^decode_head\.psp_modules\.(\d)\.1\.conv\.", r"psp_head.stages.\1.1."),
+            (r"^decode_head\.psp_modules\.(\d)\.1\.bn\.", r"psp_head.stages.\1.2."),
+            (r"^decode_head\.bottleneck\.conv\.", "psp_head.bottleneck.0."),
+            (r"^decode_head\.bottleneck\.bn\.", "psp_head.bottleneck.1."),
+            (r"^decode_head\.conv_seg\.", "psp_head.classifier."),
+            *_AUX,
+        ),
+        *_BACKBONES,
+    ),
+    ignored=_BEHIND,
+)
+
+_NECK = (
+    (r"^neck\.lateral_convs\.(\d)\.conv\.", r"neck.inner_blocks.\1.0."),
+    (r"^neck\.fpn_convs\.3\.conv\.", "neck.extra_blocks.p6."),
+    (r"^neck\.fpn_convs\.4\.conv\.", "neck.extra_blocks.p7."),
+    (r"^neck\.fpn_convs\.(\d)\.conv\.", r"neck.layer_blocks.\1.0."),
+)
+
+RETINANET = Layout(
+    name="mmdet",
+    groups=(
+        (
+            *_NECK,
+            (r"^bbox_head\.cls_convs\.(\d)\.conv\.", r"box_head.classification_head.conv.\1.0."),
+            (r"^bbox_head\.reg_convs\.(\d)\.conv\.", r"box_head.regression_head.conv.\1.0."),
+            (r"^bbox_head\.retina_cls\.", "box_head.classification_head.cls_logits."),
+            (r"^bbox_head\.retina_reg\.", "box_head.regression_head.bbox_reg."),
+        ),
+        *_BACKBONES,
+    ),
+    ignored=_BEHIND,
+)
+
+# A tower is convolution, group norm, ReLU in a row; the outputs were called fcos_cls ... before version 2.3.
+FCOS = Layout(
+    name="mmdet",
+    groups=(
+        (
+            *_NECK,
+            *((rf"^bbox_head\.cls_convs\.{n}\.conv\.", f"box_head.class_tower.{3 * n}.") for n in range(8)),
+            *((rf"^bbox_head\.cls_convs\.{n}\.gn\.", f"box_head.class_tower.{3 * n + 1}.") for n in range(8)),
+            *((rf"^bbox_head\.reg_convs\.{n}\.conv\.", f"box_head.box_tower.{3 * n}.") for n in range(8)),
+            *((rf"^bbox_head\.reg_convs\.{n}\.gn\.", f"box_head.box_tower.{3 * n + 1}.") for n in range(8)),
+            (r"^bbox_head\.(?:conv|fcos)_cls\.", "box_head.cls_logits."),
+            (r"^bbox_head\.(?:conv|fcos)_reg\.", "box_head.bbox_reg."),
+            (r"^bbox_head\.(?:conv|fcos)_centerness\.", "box_head.bbox_ctrness."),
+            (r"^bbox_head\.scales\.(\d)\.scale$", r"box_head.scales.\1"),
+        ),
+        *_BACKBONES,
+    ),
+    ignored=_BEHIND,
+)
