@@ -23,6 +23,8 @@ COCO_NAMES = (
     "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 
+CLASSES = {"cityscapes": 19, "coco": len(COCO_IDS), "voc": 21, "image_folder": 1000}
+
 
 def picture(rng: np.random.Generator, size: Size) -> np.ndarray:
     """Blocks of random colour with noise over them (HW3 uint8): no two alike, and small when compressed."""
@@ -123,7 +125,25 @@ def write_voc(root: Path, size: Size = (375, 500), train: int = 16, val: int = 4
     return root
 
 
-WRITERS = {"cityscapes": write_cityscapes, "coco": write_coco, "voc": write_voc}
+def write_imagenet(root: Path, size: Size = (375, 500), train: int = 16, val: int = 4) -> Path:
+    """`train/<class>/` and `val/<class>/`: a thousand classes by their WordNet ids, with few images among them."""
+    classes = [f"n{1_440_764 + 7 * number:08d}" for number in range(CLASSES["image_folder"])]
+    for split, count, start in (("train", train, 0), ("val", val, 50_000)):
+        for name in classes:
+            (root / split / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            rng = np.random.default_rng([index, start, 3])
+            image = Image.fromarray(picture(rng, size if index % 4 else size[::-1]))
+            name = classes[index * 37 % len(classes)]
+            save(root / split / name / f"{name}_{index + start}.JPEG", image)
+    return root
+
+
+WRITERS = {"cityscapes": write_cityscapes, "coco": write_coco, "voc": write_voc, "image_folder": write_imagenet}
 """By the format of a job's dataset; full size by default."""
-CLASSES = {"cityscapes": 19, "coco": len(COCO_IDS), "voc": 21}
-SIZES: dict[str, Size] = {"cityscapes": (1024, 2048), "coco": (480, 640), "voc": (375, 500)}
+SIZES: dict[str, Size] = {
+    "cityscapes": (1024, 2048),
+    "coco": (480, 640),
+    "voc": (375, 500),
+    "image_folder": (375, 500),
+}

@@ -124,6 +124,8 @@ def shortened(spec: JobSpec, steps: int, reduced: Reduced) -> dict[str, Any]:
         for name in ("size", "crop"):
             if (pair := getattr(spec.augment, name)) is not None:
                 changes[f"augment.{name}"] = [reduced.side(side) for side in pair]
+        if spec.augment.short_side is not None and "augment.size" in changes:
+            changes["augment.short_side"] = round(max(changes["augment.size"]) * 256 / 224)
         if (resize := spec.augment.resize) is not None:
             changes["augment.resize"] = {"short": reduced.side(resize.short), "max": reduced.side(resize.max)}
     if reduced.batch is not None:

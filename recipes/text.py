@@ -27,7 +27,10 @@ def lines(data: Mapping[str, Any], indent: int = 0) -> list[str]:
     pad = " " * indent
     for name, value in data.items():
         line = f"{pad}{name}: {flow(value)}"
-        if len(line) <= WIDTH or not isinstance(value, (Mapping, list)) or not value:
+        of_parts = isinstance(value, Mapping) or (
+            isinstance(value, list) and any(isinstance(one, Mapping) for one in value)
+        )
+        if len(line) <= WIDTH or not of_parts:
             out.append(line)
         elif isinstance(value, Mapping):
             out += [f"{pad}{name}:", *lines(value, indent + 2)]

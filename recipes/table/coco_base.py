@@ -13,11 +13,14 @@ RESNETS = {
     "r101": "torchvision:ResNet101_Weights.IMAGENET1K_V1",
     "x101": "torchvision:ResNeXt101_64X4D_Weights.IMAGENET1K_V1",
 }
-# FCOS's teachers have no presets of their own.
+# Some teachers have no presets of their own.
 ARCHS: dict[str, Any] = {
     "retinanet-r50": "retinanet-r50-fpn",
     "retinanet-r101": "retinanet-r101-fpn",
     "retinanet-x101": "retinanet-x101-64x4d-fpn",
+    "faster_rcnn-r50": "faster_rcnn-resnet50",
+    "faster_rcnn-r101": "faster_rcnn-resnet101",
+    "faster_rcnn-x101": {"family": "faster_rcnn", "backbone": "resnext101_64x4d"},
     "fcos-r50": "fcos-r50-fpn",
     "fcos-r101": {"family": "fcos", "backbone": "resnet101"},
     "fcos-x101": {"family": "fcos", "backbone": "resnext101_64x4d"},
@@ -69,7 +72,7 @@ def term(method: str, **fields: Any) -> Job:
 
 def pair_group(
     family: str, label: str, teacher: str, rows: tuple[Row, ...], *, mark: float | None, student: str = "",
-    deviations: tuple[str, ...] = (), **changes: Any,
+    deviations: tuple[str, ...] = (), changes: Job | None = None,
 ) -> Group:  # fmt: skip
     """A teacher's backbone (`r101`, `x101`) to R50 in one family.
 
@@ -94,7 +97,7 @@ def pair_group(
         task="detection",
         teacher=name if mark is None else f"{name} ({mark:g})",
         student=f"{label}-R50{student}",
-        job=merge(merge(BASE, job), changes),
+        job=merge(merge(BASE, job), changes or {}),
         rows=rows,
         files=ROOT | teacher_file(f"coco-{family}-{teacher}-alone"),
         stated=STATED,
@@ -106,7 +109,7 @@ def pair_group(
 
 def teacher_group(
     family: str, label: str, teacher: str, source: str, mark: float | None, *, deviations: tuple[str, ...] = (),
-    **changes: Any,
+    changes: Job | None = None,
 ) -> Group:  # fmt: skip
     """A teacher, trained by itself; `mark` is its printed mAP."""
     model = {
@@ -117,7 +120,7 @@ def teacher_group(
         dataset="COCO 2017",
         task="detection",
         student=f"{label}-{teacher.upper()}",
-        job=merge(merge(BASE, {"student": model}), changes),
+        job=merge(merge(BASE, {"student": model}), changes or {}),
         rows=(Row(f"coco-{family}-{teacher}-alone", "alone", source, mark),),
         files=ROOT,
         chosen=("As the student: mmdetection's 2x schedule.", FP32),
