@@ -32,6 +32,8 @@ class Position:
     evaluations_without_gain: int = 0
     accumulate: int = 1
     oom_retried: bool = False
+    # Type in which the teacher was found to run well enough; empty: the student's.
+    teacher_precision: str = ""
     teacher_metrics: dict[str, float] = field(default_factory=dict)
     zero_counts: dict[str, int] = field(default_factory=dict)
     # An alarm is raised once, also over a resume.

@@ -18,6 +18,7 @@ from acamkd_core.engine.profile import profile_model
 from acamkd_core.engine.randomness import be_deterministic
 from acamkd_core.engine.resolve import digest
 from acamkd_core.engine.result import JobResult
+from acamkd_core.engine.savings import recomputed
 from acamkd_core.engine.trainer import Outcome, train
 from acamkd_core.engine.watch import finite_or_null
 from acamkd_core.models.base import TaskModel
@@ -77,10 +78,11 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
             return JobResult("stopped", "stopped")
         teacher_metrics = checked
 
-    outcome = train(
-        parts, spec, run, spec_digest=digest(spec), emit=emit, should_stop=should_stop, mask_picture=heat,
-        teacher_metrics=teacher_metrics,
-    )  # fmt: skip
+    with recomputed(parts.student, spec.train.grad_checkpoint):
+        outcome = train(
+            parts, spec, run, spec_digest=digest(spec), emit=emit, should_stop=should_stop, mask_picture=heat,
+            teacher_metrics=teacher_metrics,
+        )  # fmt: skip
     if outcome.reason == "stopped":
         return JobResult("stopped", "stopped", iteration=outcome.position.iteration)
 

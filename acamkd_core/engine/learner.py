@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,8 +17,12 @@ from acamkd_core.models.base import ModelOutput
 class Learner(nn.Module):
     """The student's forward pass, the supervised loss, and every method's terms."""
 
+    run: Callable[[Tensor], ModelOutput]
+    """The student's forward pass, perhaps compiled."""
+
     def __init__(self, parts: Parts) -> None:
         super().__init__()
+        self.run = parts.student.__call__
         self.student, self.methods = parts.student, parts.method_modules
         self._parts = parts  # the teacher in it is no part of the module: it does not learn
 
@@ -26,7 +31,7 @@ class Learner(nn.Module):
     ) -> tuple[dict[str, Tensor], StepContext | None]:
         """(named weighted terms, what the methods saw). Methods have no terms without a teacher's output."""
         parts = self._parts
-        out = self.student(images)
+        out = self.run(images)
         terms = dict(parts.task.loss(self.student, out, targets))
         if teacher is None:
             return terms, None

@@ -17,7 +17,8 @@ from acamkd_core import ranks
 from acamkd_core.engine import checkpoint as ckpt
 from acamkd_core.engine.parts import Emit, Parts
 from acamkd_core.engine.randomness import seed_torch
-from acamkd_core.engine.step import NonFiniteLoss, clip_or_refuse, split, teach
+from acamkd_core.engine.step import NonFiniteLoss, clip_or_refuse, split
+from acamkd_core.engine.teacher import teach
 from acamkd_core.engine.watch import Clock
 from acamkd_core.methods.base import Method, PreStage
 from acamkd_core.models.base import TaskModel
@@ -110,8 +111,7 @@ class Preparation:
             images = images.to(parts.device, non_blocking=True)
             if self.spec.train.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
-            out = teach(parts.teacher, images)
-            assert out is not None
+            out = teach(parts, images)
             for method, _ in running:
                 prepared = method.prepare(out)
                 terms = dict(prepared.terms)

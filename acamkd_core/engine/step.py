@@ -15,8 +15,8 @@ from acamkd_core import ranks
 from acamkd_core.engine import checkpoint as ckpt
 from acamkd_core.engine.parts import Batch, Parts
 from acamkd_core.engine.randomness import generator, seed_torch
+from acamkd_core.engine.teacher import Teacher
 from acamkd_core.engine.watch import Watch
-from acamkd_core.models.base import ModelOutput
 from acamkd_core.spec.job import JobSpec
 
 
@@ -74,6 +74,7 @@ def clip_or_refuse(
 
 def forward_backward(
     learner: nn.Module,
+    teacher: Teacher,
     parts: Parts,
     spec: JobSpec,
     scaler: Any,
@@ -92,7 +93,10 @@ def forward_backward(
     sums: dict[str, float] = {}
     scalars: dict[str, float] = {}
     pieces = list(split(images, batch.targets, position.accumulate))
+    known = getattr(batch, "indices", None)
+    samples = iter(known or ())
     for number, (part_images, part_targets) in enumerate(pieces):
+        numbers = list(itertools.islice(samples, len(part_images))) if known is not None else None
         # Dropout masks are a function of (seed, step, piece, rank), so a resume needs no saved generator state.
         seed_torch(spec.seed, "step", step, number, *ranks.own_seed())
         share = part_images.shape[0] / images.shape[0]
@@ -101,9 +105,7 @@ def forward_backward(
             part_images = part_images.contiguous(memory_format=torch.channels_last)
         with ranks.apart(learner) if number + 1 < len(pieces) else nullcontext():
             with torch.autocast(device.type, dtype=dtype(spec.train.precision), enabled=spec.train.precision != "fp32"):
-                teacher_out = (
-                    teach(parts.teacher, part_images) if parts.methods else None
-                )  # a control may have no terms
+                teacher_out = teacher(part_images, numbers)
                 noise = generator(spec.seed, "method", step, number, *ranks.own_seed())
                 terms, context = learner(part_images, part_targets, teacher_out, step, noise)
                 total = torch.stack([value.float() for value in terms.values()]).sum()
@@ -117,15 +119,6 @@ def forward_backward(
         if watch is not None and context is not None and number == 0:
             scalars = watch.diagnose(parts.methods, context)
     return sums, scalars
-
-
-def teach(teacher: nn.Module | None, images: Tensor) -> ModelOutput | None:
-    # no_grad and not inference_mode: autograd refuses to save inference tensors for the student's backward pass.
-    if teacher is None:
-        return None
-    with torch.no_grad():
-        out: ModelOutput = teacher(images)
-        return out
 
 
 def split(images: Tensor, targets: Any, pieces: int) -> Iterator[tuple[Tensor, Any]]:

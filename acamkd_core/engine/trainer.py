@@ -17,7 +17,9 @@ from acamkd_core.engine.memory import is_out_of_memory
 from acamkd_core.engine.optim import build_optimizer, rate, set_rate
 from acamkd_core.engine.parts import Emit, Parts, Run
 from acamkd_core.engine.prepare import Preparation
-from acamkd_core.engine.step import Buffers, NonFiniteLoss, clip_or_refuse, forward_backward
+from acamkd_core.engine.savings import compiled
+from acamkd_core.engine.step import Buffers, NonFiniteLoss, clip_or_refuse, dtype, forward_backward
+from acamkd_core.engine.teacher import Teacher
 from acamkd_core.engine.watch import Clock, Watch, finite_or_null
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, LogEvent, MetricsEvent, RewoundEvent, StageEvent
@@ -114,7 +116,12 @@ def train(
     milestones = [m * (parts.batches_per_epoch if spec.schedule.epochs else 1) for m in spec.schedule.milestones]
     student.train()
     methods.train()
-    learner = ranks.together(Learner(parts))
+    teacher = Teacher(parts, spec, position)
+    teacher.choose(lambda: next(parts.train(0)), emit)
+    core = Learner(parts)
+    if spec.train.compile:
+        core.run = compiled(student, *_trial(parts, spec, position), emit) or core.run
+    learner = ranks.together(core)
     if not preparation.run(position, clock, emit=emit, should_stop=should_stop, save=lambda: save(False, {})):
         return outcome("stopped")
     batches = parts.train(position.iteration)
@@ -172,7 +179,7 @@ def train(
         before.keep()
         try:
             watching = watch if first_rank and step % diagnose_every == 0 else None
-            terms, scalars = forward_backward(learner, parts, spec, scaler, batch, position, watching)
+            terms, scalars = forward_backward(learner, teacher, parts, spec, scaler, batch, position, watching)
             clip_or_refuse(optimizer, scaler, spec.train.grad_clip, step, terms)
         except NonFiniteLoss as error:
             before.restore()
@@ -195,6 +202,7 @@ def train(
             _update_average(average, student, spec.train.ema)
         position.iteration = step + 1
         clock.stepped()
+        teacher.expect(parts.batches_per_epoch * parts.global_batch, emit)
 
         if logging:
             watch.terms(position.iteration, terms)
@@ -212,6 +220,16 @@ def train(
             emit(LogEvent(message=f"iteration {position.iteration}/{parts.iterations}: {told}, lr {lr:.3g}"))
         if position.iteration % parts.checkpoint_every == 0 and position.iteration % parts.evaluate_every:
             save(False, {})
+
+
+def _trial(parts: Parts, spec: JobSpec, position: ckpt.Position) -> tuple[Tensor, Callable[[], torch.autocast]]:
+    """Images of one pass as the student will see them, and the autocast they are seen in."""
+    images = next(parts.train(0)).images
+    images = images[: len(images) // position.accumulate].to(parts.device)
+    if spec.train.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    kind, enabled = dtype(spec.train.precision), spec.train.precision != "fp32"
+    return images, lambda: torch.autocast(parts.device.type, dtype=kind, enabled=enabled)
 
 
 def _note_score(position: ckpt.Position, score: float) -> bool:

@@ -109,6 +109,8 @@ class Method(nn.Module):
     """
 
     name: str
+    reads_raw = False
+    """Whether `StepContext.teacher.raw` is read, beside the levels of the pairs."""
 
     def __init__(self, options: Any, pairs: list[LevelPair], *, num_classes: int) -> None:
         super().__init__()

@@ -75,6 +75,7 @@ class Crosskd(Method):
     """`crosskd`: terms `crosskd/class`, `crosskd/box`."""
 
     name = "crosskd"
+    reads_raw = True
     options: CrosskdTerm
 
     def __init__(self, options: CrosskdTerm, pairs: list[LevelPair], *, num_classes: int) -> None:

@@ -93,6 +93,16 @@ class AugmentSpec(SpecModel):
             raise refusal("give size or resize, not both", field="resize", hint="`resize` keeps the aspect ratio")
         return self
 
+    def randomness(self, task: TaskName) -> list[str]:
+        """What would have to be said for a sample to be the same in every epoch, and alone in its batch; empty if it is."""
+        found = [] if self.flip == 0 else ["flip: 0"]
+        found += [] if self.colour == 0 else ["colour: 0"]
+        if task == "classification":
+            return [*found, "a task without random windows"]
+        found += [] if self.scale[0] == self.scale[1] == 1 else ["scale: [1, 1]"]
+        found += [] if self.crop in (None, self.size) else ["no crop"]
+        return found + ([] if self.resize is None else ["size instead of resize, whose padding belongs to a batch"])
+
     def foreign(self, task: TaskName) -> str | None:
         """The first field that was changed and belongs to other tasks than this one."""
         others = ["scale", "crop"] if task == "classification" else ["area", "ratio", "short_side"]

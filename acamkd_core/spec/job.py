@@ -258,6 +258,18 @@ class JobSpec(SpecModel):
                     field="task" if "task" in self.model_fields_set else who.partition(" ")[0],
                     hint="all networks and the labels have to be for one task",
                 )
+        if self.train.cache_teacher is not None and (off := self.augment.randomness(self.task)):
+            raise refusal(
+                f"the teacher's outputs cannot be kept: augmentation changes samples; it would need {', '.join(off)}",
+                field="train.cache_teacher",
+                hint="set augment so, or leave train.cache_teacher out",
+            )
+        if self.train.cache_teacher is not None and any(term.method == "crosskd" for term in self.distill):
+            raise refusal(
+                "crosskd reads the teacher's predictions, and the cache keeps its levels only",
+                field="train.cache_teacher",
+                hint="leave train.cache_teacher out",
+            )
         arch = self.student.arch
         if arch is not None and (misfit := no_graph(arch.family, self.augment)) is not None:
             if "exports" not in self.model_fields_set:

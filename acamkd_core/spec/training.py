@@ -88,7 +88,38 @@ class TrainSpec(SpecModel):
     ema: float | None = Field(
         default=None, gt=0, lt=1, description="Decay of an exponential moving average that is evaluated instead."
     )
+    teacher_precision: Literal["auto", "fp32", "bf16", "fp16"] | None = Field(
+        default=None,
+        description="Type of the teacher's passes in training; automatic: `precision`. `auto` takes the fastest of the device. "
+        "A type below fp32 is checked on the first batch, and where levels differ by more than 2 % fp32 is taken, with an alarm.",
+    )
+    cache_teacher: float | None = Field(
+        default=None,
+        gt=0,
+        le=4096,
+        description="GiB of memory in which the teacher's outputs are kept by sample, over all processes. Needs samples that "
+        "are the same in every epoch: `augment` without flip, colour, random scale and crop.",
+    )
+    grad_checkpoint: bool = Field(
+        default=False,
+        description="Compute the backbone's activations again in the backward pass: less memory, about a third more time, "
+        "the same numbers.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="torch.compile for the student's passes; where there is no compiler the run goes on without, and says so.",
+    )
     oom_retry: bool = Field(default=True, description="On out of memory, once: half the batch, double accumulation.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TrainSpec:
+        if self.compile and self.grad_checkpoint:
+            raise refusal(
+                "compile and grad_checkpoint do not go together: the compiler decides itself what is computed again",
+                hint="take one of them",
+                field="compile",
+            )
+        return self
 
 
 class ResourceSpec(SpecModel):
