@@ -157,10 +157,15 @@ def _device(name: str, spec: JobSpec) -> torch.device:
         )
     if chosen.type == "cuda" and ranks.world() > 1:
         torch.cuda.set_device(chosen)
-    if spec.train.precision == "fp16" and chosen.type == "cpu":
-        raise CoreError(
-            "precision.fp16_on_cpu", "fp16 needs a GPU", hint="use fp32 or bf16", field="train.precision", value="fp16"
-        )
+    for name in ("precision", "teacher_precision"):
+        if getattr(spec.train, name) == "fp16" and chosen.type == "cpu":
+            raise CoreError(
+                "precision.fp16_on_cpu",
+                "fp16 needs a GPU",
+                hint="use fp32 or bf16",
+                field=f"train.{name}",
+                value="fp16",
+            )
     return chosen
 
 

@@ -83,6 +83,10 @@ class Teacher:
         wanted = self.spec.train.teacher_precision
         if wanted is None or self.parts.teacher is None or not self.parts.methods or self.position.teacher_precision:
             return
+        if next(self.parts.teacher.parameters(), None) is None:
+            emit(LogEvent(message="the teacher runs in the type of its file"))
+            self.position.teacher_precision = "fp32"
+            return
         chosen = _fast(self.parts.device) if wanted == "auto" else wanted
         if chosen != "fp32":
             images = first().images.to(self.parts.device)

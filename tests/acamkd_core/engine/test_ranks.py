@@ -63,7 +63,7 @@ def spec(name: str, teacher: Path, **changes: Any) -> dict[str, Any]:
         "optimizer": {"lr": 0.01},
         "schedule": {"iterations": 4},
         "batch": {"global_size": 4, "accumulate": 2 if name == "fcos" else 1},
-        "train": {"grad_clip": 5.0},
+        "train": {"grad_clip": 5.0, "grad_checkpoint": name == "retinanet"},
         "evaluation": {"every": 4, "panels": 1, "batch_size": 2},
         "exports": [],
     } | changes  # fmt: skip

@@ -214,6 +214,7 @@ def test_classes_that_disagree_are_told_before_anything_is_trained(world: World,
         ({"dataset": "/no/such/folder"}, "dataset.not_found", "dataset.root"),
         ({"resources": {"gpus": 1}}, "device.no_gpu", "resources.gpus"),
         ({"train": {"precision": "fp16"}}, "precision.fp16_on_cpu", "train.precision"),
+        ({"train": {"teacher_precision": "fp16"}}, "precision.fp16_on_cpu", "train.teacher_precision"),
         ({"schedule": {"epochs": 1, "warmup_iterations": 3}}, "schedule.warmup", "schedule.warmup_iterations"),
     ],
 )

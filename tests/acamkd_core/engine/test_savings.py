@@ -60,8 +60,8 @@ def test_recomputed_activations_give_the_same_gradients_and_statistics(arch: dic
                 passes += 1
 
             norms = [module for module in model.backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-                for norm in norms:
-                    norm.register_forward_hook(count)
+            for norm in norms:
+                norm.register_forward_hook(count)
             torch.manual_seed(1)
             sum(level.square().mean() for level in model(images).features.values()).backward()
         return model, blocks, passes / len(norms)
