@@ -13,7 +13,7 @@ from acamkd_core.onnx_file import read_onnx
 from acamkd_core.onnx_plan import OnnxPlan, check_sizes, plan_onnx
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import JobSpec
-from acamkd_core.spec.models import ModelSpec, Preprocess, TeacherSpec
+from acamkd_core.spec.models import ModelSpec, Preprocess, TeacherSpec, WeightsSpec
 from acamkd_core.spec.native import NativeHeader, read_native_header
 from acamkd_core.spec.timm_models import PREFIX
 
@@ -106,9 +106,11 @@ def from_header(model: ModelSpec, path: Path | None, field: str) -> tuple[dict[s
 
 def _usual(model: ModelSpec, field: str) -> Preprocess:
     """The preprocessing of timm's weights or networks; of others, that of ImageNet's classifiers."""
-    weights, backbone = model.backbone_weights, getattr(model.arch, "backbone", "")
-    if weights is not None and weights.timm is not None:
-        return timm_preprocess(weights.timm, f"{field}.backbone_weights")
+    backbone = getattr(model.arch, "backbone", "")
+    for name in ("weights", "backbone_weights"):
+        weights: WeightsSpec | None = getattr(model, name)
+        if weights is not None and weights.timm is not None:
+            return timm_preprocess(weights.timm, f"{field}.{name}")
     if backbone.startswith(PREFIX):
         return timm_preprocess(backbone.removeprefix(PREFIX), f"{field}.arch.backbone")
     return Preprocess()

@@ -29,6 +29,7 @@ from tests.acamkd_core.models.conftest import scramble
 
 timm = load_timm("tests")
 ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
+RAW = Preprocess(mean=(0, 0, 0), std=(1, 1, 1))
 # Rounds its maps up; rounds them down; blocks in one row; channels last and told to take any size; wraps the whole network.
 KINDS = ["test_resnet", "test_convnext", "mobilenetv3_small_050", "swin_tiny_patch4_window7_224", "cspnext_tiny"]
 
@@ -229,6 +230,23 @@ def test_timms_files_fill_our_own_backbones(name: str, fields: dict[str, Any], t
     with torch.no_grad():
         maps = theirs.forward_intermediates(images, intermediates_only=True)
         torch.testing.assert_close(model.backbone(images)["c5"], maps[-1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("mobilenetv2_050", {"family": "mobilenet_v2", "width": 0.5}), ("resnet18", {"family": "resnet"})],
+)
+def test_timms_classifiers_are_our_classifiers(name: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    theirs = timm.create_model(name, num_classes=7).eval()
+    scramble(theirs)
+    safetensors.torch.save_file(theirs.state_dict(), tmp_path / "x.safetensors")
+    own = {**fields, "backbone": name} if fields["family"] == "resnet" else fields
+    model = build_model(ARCH.validate_python(own), num_classes=7, preprocess=RAW).eval()
+    report = load_weights(model, tmp_path / "x.safetensors", layout="timm", strict=True)
+    assert (report.missing, report.unexpected, report.mismatched) == ([], [], {})
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images).raw, theirs(images), rtol=1e-4, atol=1e-4)
 
 
 def cached(folder: Path, hub: str, net: nn.Module) -> None:
