@@ -42,7 +42,9 @@ _CLASSIFIERS = {
     "class_head.classifier.3.weight": 1,
     "box_head.classification_head.cls_logits.weight": 9,
     "box_head.cls_logits.weight": 1,
+    "box_head.roi.cls_score.weight": 1,
 }
+_BACKGROUND = ("box_head.roi.cls_score.weight",)  # has one output more, which is no class
 # Not needed to compute scores: the auxiliary head serves training only, the counter only cumulative averages.
 _OPTIONAL_PREFIX, _OPTIONAL_SUFFIX = "aux_head.", "num_batches_tracked"
 
@@ -267,7 +269,10 @@ def _nothing_matches(report: LoadReport, theirs: list[str], ours: list[str], fie
 
 def _require_complete(report: LoadReport, field: str) -> None:
     for classifier in (name for name in _CLASSIFIERS if name in report.mismatched):
-        theirs, wanted = (shape[0] // _CLASSIFIERS[classifier] for shape in report.mismatched[classifier])
+        theirs, wanted = (
+            shape[0] // _CLASSIFIERS[classifier] - (classifier in _BACKGROUND)
+            for shape in report.mismatched[classifier]
+        )
         if theirs != wanted:
             raise CoreError(
                 "weights.other_classes",

@@ -9,6 +9,7 @@ LAYOUTS: tuple[Layout, ...] = (
     native.LAYOUT,
     torchvision.LAYOUT,
     torchvision.CLASSIFIER,
+    torchvision.FCOS,
     cirkd.LAYOUT,
     cirkd.PSPNET,
     timm.RESNET,

@@ -57,3 +57,19 @@ CLASSIFIER = Layout(
         ),
     ),
 )
+
+# FCOS. Apart, because its towers hold group norms, and RetinaNet's convolutions have the same names.
+FCOS = Layout(
+    name="torchvision",
+    groups=(
+        (
+            (r"^backbone\.body\.conv1\.", "backbone.stem.0."),
+            (r"^backbone\.body\.bn1\.", "backbone.stem.1."),
+            (r"^backbone\.body\.", "backbone."),
+            (r"^backbone\.fpn\.", "neck."),
+            (r"^head\.classification_head\.conv\.", "box_head.class_tower."),
+            (r"^head\.regression_head\.conv\.", "box_head.box_tower."),
+            (r"^head\.(?:classification|regression)_head\.", "box_head."),
+        ),
+    ),
+)

@@ -17,6 +17,7 @@ from acamkd_core.models.registry import build_model
 from acamkd_core.models.weights import inherit, load_weights
 from acamkd_core.spec.archs import FasterRCNNArch
 from acamkd_core.spec.catalog import levels_of
+from acamkd_core.spec.errors import CoreError
 from acamkd_core.tasks.detection_decode import select
 from acamkd_core.torchvision_compat import torchvision
 
@@ -152,6 +153,12 @@ def test_the_published_files_older_names_are_known(pair: tuple[FasterRCNN, Any, 
     report = load_weights(fresh, tmp_path / "old.pth", strict=True)
     assert report.layout == "torchvision"
     assert not report.unexpected
+    with pytest.raises(CoreError, match="are for 4 classes, but 6 are needed"):
+        load_weights(
+            build(6, backbone="resnet50", width=1.0, fpn_channels=256, head_channels=1024),
+            tmp_path / "old.pth",
+            strict=True,
+        )
     assert torch.equal(fresh.neck.inner_blocks[0][0].weight, ours.neck.inner_blocks[0][0].weight)  # type: ignore[index,union-attr]
 
 

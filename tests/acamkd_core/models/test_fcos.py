@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from acamkd_core.models.fcos import FCOS
 from acamkd_core.models.registry import build_model
+from acamkd_core.models.weights import load_weights
 from acamkd_core.spec.archs import FCOSArch
+from acamkd_core.spec.errors import CoreError
 from acamkd_core.tasks.detection_decode import select
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401
 
@@ -34,26 +37,21 @@ def test_parameter_count_is_torchvisions() -> None:
 
 
 @pytest.fixture(scope="module")
-def pair() -> tuple[FCOS, Any, Tensor]:
-    """Ours and torchvision's with the same weights, and a batch of images."""
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[FCOS, Any, Tensor]:
+    """Ours and torchvision's with the same weights (carried over by the importer), and a batch of images."""
     torch.manual_seed(0)
     theirs = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4).eval()
     torch.nn.init.normal_(theirs.head.classification_head.cls_logits.weight, std=0.05)
     torch.nn.init.constant_(theirs.head.classification_head.cls_logits.bias, -2.0)
     torch.nn.init.constant_(theirs.head.regression_head.bbox_reg.bias, 1.0)
     theirs.score_thresh = 0.05
-    names = (
-        ("backbone.body.conv1.", "backbone.stem.0."), ("backbone.body.bn1.", "backbone.stem.1."),
-        ("backbone.body.", "backbone."), ("backbone.fpn.", "neck."),
-        ("head.classification_head.conv.", "box_head.class_tower."), ("head.regression_head.conv.", "box_head.box_tower."),
-        ("head.classification_head.", "box_head."), ("head.regression_head.", "box_head."),
-    )  # fmt: skip
-    state = {}
-    for key, value in theirs.state_dict().items():
-        old, new = next((old, new) for old, new in names if key.startswith(old))
-        state[new + key.removeprefix(old)] = value
+    path = tmp_path_factory.mktemp("weights") / "fcos.pth"
+    torch.save(theirs.state_dict(), path)
     ours = build()
-    ours.load_state_dict(state)
+    report = load_weights(ours, path, strict=True)
+    assert report.layout == "torchvision"
+    assert not report.unexpected
+    assert not report.missing
     return ours.eval(), theirs, torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(1))
 
 
@@ -103,3 +101,9 @@ def test_detections_are_torchvisions(pair: tuple[FCOS, Any, Tensor]) -> None:
         torch.testing.assert_close(found.scores, expected[image]["scores"][:100])
         assert torch.equal(found.labels, expected[image]["labels"][:100])
         torch.testing.assert_close(found.boxes, expected[image]["boxes"][:100], rtol=1e-4, atol=1e-3)
+
+
+def test_weights_of_other_classes_are_refused_with_both_numbers(pair: tuple[FCOS, Any, Tensor], tmp_path: Path) -> None:
+    torch.save(pair[1].state_dict(), tmp_path / "fcos.pth")
+    with pytest.raises(CoreError, match="are for 4 classes, but 7 are needed"):
+        load_weights(build(7), tmp_path / "fcos.pth", strict=True)
