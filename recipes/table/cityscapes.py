@@ -25,7 +25,7 @@ BASE: Job = {
     "optimizer": {"name": "sgd", "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4},
     "schedule": {"iterations": 40000, "policy": "poly", "power": 0.9},
     "batch": {"global_size": 16, "workers": 8},
-    "train": {"precision": "fp32"},
+    "train": {"precision": "fp32", "sync_bn": True},
     "evaluation": {"every": 4000, "batch_size": 1},
     "checkpoint": {"select": "last"},
     "resources": {"gpus": 1},
@@ -40,8 +40,8 @@ CHOSEN = (
 )
 DEVIATIONS = (
     "Scales are drawn continuously (CIRKD: steps of 0.1); the rate decays to 0 (CIRKD: to 1e-4).",
-    "One GPU holds all 16 images, so that batch norm sees what SyncBN sees on eight; short of memory, batch.accumulate "
-    "splits them and batch norm sees fewer.",
+    "One GPU sees all 16 images at once, as SyncBN does over eight (--set resources.gpus=8); short of memory, batch.accumulate "
+    "splits them, and batch norm sees fewer.",
 )
 FILES = {
     "dataset.root": "Cityscapes as downloaded: leftImg8bit/ and gtFine/",
