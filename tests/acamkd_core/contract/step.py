@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from acamkd_core.engine.step import teach
 from acamkd_core.methods.base import LevelPair, Method, StepContext
 from acamkd_core.methods.registry import build_method
 from acamkd_core.spec.errors import CoreError
@@ -48,8 +47,8 @@ def step(name: str, made: Tiny, levels: tuple[str, ...]) -> None:
     pairs = [LevelPair(level, level, made.student.levels[level], made.teacher.levels[level]) for level in levels]
     method = build_method(term, pairs, num_classes=CLASSES).train()
     _names_and_state(method, name)
-    out = teach(made.teacher, made.images)
-    assert out is not None
+    with torch.no_grad():
+        out = made.teacher(made.images)
     if method.pre_stage is not None:
         _pre_stage(method, made, out)
     made.student.zero_grad(set_to_none=True)
