@@ -14,17 +14,18 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a recipe; `ac
 _OTHERS = ("job:", "model:", "torchvision:", "dataset:")
 
 
+Query = Annotated[str | None, typer.Option("--name", "-q", help="Part of the name, dataset, network or method.")]
+
+
 @recipes.callback()
-def list_recipes(
-    context: typer.Context,
-    query: Annotated[
-        str | None, typer.Option("--name", "-q", help="Part of the name, dataset, network or method.")
-    ] = None,
-    output: Output = Format.table,
-) -> int:
+def recipes_root(context: typer.Context, query: Query = None, output: Output = Format.table) -> int:
     """List recipes, with the printed numbers and where they are printed."""
-    if context.invoked_subcommand is not None:
-        return SUCCEEDED
+    return SUCCEEDED if context.invoked_subcommand is not None else list_recipes(query, output)
+
+
+@recipes.command("list")
+def list_recipes(query: Query = None, output: Output = Format.table) -> int:
+    """List recipes, with the printed numbers and where they are printed."""
     from recipes.library import load_index
     from recipes.text import expected
 

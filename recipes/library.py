@@ -17,8 +17,9 @@ from acamkd_core.spec.yaml_text import load_yaml
 FOLDER = Path(__file__).resolve().parent
 INDEX = "index.json"  # YAML of this length takes a second to read
 # Files of ours (and jobs and models of a server) carry their preprocessing; foreign ones need what the recipe says.
-FOREIGN = (".pth", ".pt", ".ckpt", ".onnx")
+FOREIGN = (".pth", ".pt", ".ckpt")
 OF_FOREIGN = ("preprocess", "expect")
+OF_TENSORS = ("arch",)  # a graph is its own architecture
 
 
 @functools.cache
@@ -98,7 +99,8 @@ def fill(
             )
         foreign = Path(teacher).suffix in FOREIGN
         old = job["teacher"]
-        kept = {name: value for name, value in old.items() if foreign or name not in OF_FOREIGN}
+        dropped = () if foreign else (*OF_FOREIGN, *(OF_TENSORS if Path(teacher).suffix == ".onnx" else ()))
+        kept = {name: value for name, value in old.items() if name not in dropped}
         job["teacher"] = {**kept, "weights": _weights(teacher, old["weights"])}
     if backbone is not None:
         old = job["student"].get("backbone_weights")

@@ -35,6 +35,8 @@ def test_the_list_has_every_recipe_with_its_number_and_source(capsys: pytest.Cap
     assert sum(line.startswith(("coco-", "cityscapes-", "voc-", "imagenet-")) for line in shown.splitlines()) == len(
         load_index().recipes
     )
+    assert run_command(["recipes", "list"]) == 0
+    assert capsys.readouterr().out == shown
     assert run_command(["recipes", "-q", "pspnet", "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {one["method"] for one in found} == {"alone", "cwd", "maskd", "acam"}
@@ -90,6 +92,8 @@ def test_a_teacher_of_ours_brings_its_own_preprocessing(tmp_path: Path) -> None:
             "format": "registered", "name": "city", "splits": {"train": "train", "val": "val"},
         }  # fmt: skip
         assert job_at(target).teacher is not None
+    assert run_command(["recipes", "copy", PAIR, "--out", str(target), "--force", "--teacher", "teacher.onnx"]) == 0
+    assert load_yaml(target.read_text(encoding="utf-8"))["teacher"] == {"weights": {"file": "teacher.onnx"}}
 
 
 @pytest.mark.parametrize(
