@@ -109,11 +109,11 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever `python3` is
         say("set-up failed: Python 3.11 or newer is needed\n  try: make PYTHON=python3.11")
         raise SystemExit(1)
-    extras = "core,server,worker,timm,dev" if "all" in sys.argv[1:] else "core,server,worker"
+    extras = "core,server,worker,dev" if "all" in sys.argv[1:] else "core,server,worker"
     stamps = VENV / "stamps"
     begun = time.monotonic()
     make_environment()
-    key = f"{digest(ROOT / 'pyproject.toml', ROOT / 'constraints.txt')} {extras}"
+    key = digest(ROOT / "pyproject.toml", ROOT / "constraints.txt")
     wanted = stamps / ("packages-all" if "all" in sys.argv[1:] else "packages")
     if not ((stamps / "packages-all").is_file() and (stamps / "packages-all").read_text() == key):
         command = [str(BIN / "python"), "-m", "pip", "install", "-q", "-c", "constraints.txt", "-e", f".[{extras}]"]

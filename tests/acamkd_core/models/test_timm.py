@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,14 @@ def test_a_network_without_stages_refuses_to_freeze_them() -> None:
     with pytest.raises(CoreError) as error:
         build("retinanet", backbone="timm:cspnext_tiny").freeze(1, norm=True)
     assert (error.value.code, error.value.info.field) == ("student.freeze_stages", "student.freeze.stages")
+
+
+def test_a_machine_without_timm_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)  # what `import` finds where it is not installed
+    with pytest.raises(CoreError) as error:
+        build("retinanet", backbone="timm:test_resnet")
+    assert (error.value.code, error.value.info.field) == ("model.no_timm", "arch.backbone")
+    assert "acamkd[timm]" in (error.value.info.hint or "")
 
 
 def test_norms_with_an_activation_inside_are_not_synchronised_away() -> None:
