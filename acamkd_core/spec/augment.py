@@ -69,6 +69,11 @@ class AugmentSpec(SpecModel):
         description="Classification: evaluation resizes the image's short side to this, then cuts `size` out of the middle; "
         "automatic: 256 / 224 of `size`.",
     )
+    ssd: bool = Field(
+        default=False,
+        description="Detection: SSD's changes before resizing (colours, zoom-out, a window by overlap with an object), as "
+        "SSDLite is trained; instead of `scale`, `crop` and `colour`.",
+    )
     flip: float = Field(default=0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     colour: float = Field(
         default=0.0, ge=0, le=1, description="Strength of colour jitter (brightness, contrast, saturation)."
@@ -89,6 +94,8 @@ class AugmentSpec(SpecModel):
                 field="short_side",
                 hint=f"at least {max(self.size)}",
             )
+        if self.ssd and (self.scale != (1.0, 1.0) or self.crop not in (None, self.size) or self.colour):
+            raise refusal("ssd takes the place of scale, crop and colour", field="ssd", hint="leave those three out")
         if self.size is not None and self.resize is not None:
             raise refusal("give size or resize, not both", field="resize", hint="`resize` keeps the aspect ratio")
         return self
@@ -101,12 +108,13 @@ class AugmentSpec(SpecModel):
             return [*found, "a task without random windows"]
         found += [] if self.scale[0] == self.scale[1] == 1 else ["scale: [1, 1]"]
         found += [] if self.crop in (None, self.size) else ["no crop"]
+        found += ["ssd: false"] if self.ssd else []
         return found + ([] if self.resize is None else ["size instead of resize, whose padding belongs to a batch"])
 
     def foreign(self, task: TaskName) -> str | None:
         """The first field that was changed and belongs to other tasks than this one."""
         others = ["scale", "crop"] if task == "classification" else ["area", "ratio", "short_side"]
-        others += [] if task == "detection" else ["resize", "pad_to"]
+        others += [] if task == "detection" else ["resize", "pad_to", "ssd"]
         return next((name for name in others if getattr(self, name) != type(self).model_fields[name].default), None)
 
     def automatic(self, task: TaskName, image: tuple[int, int]) -> dict[str, Any]:

@@ -6,15 +6,13 @@ network exactly the same pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from acamkd_core.spec.augment import AugmentSpec
+from acamkd_core.tasks.torch_seed import seeded
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the next import work everywhere)
 
 # isort: split
@@ -45,7 +43,7 @@ def augment(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> T
     picture = Image.fromarray(image)
     if spec.size is not None:
         window = RandomResizedCrop(spec.size, scale=spec.area, ratio=spec.ratio)
-        with _seeded(seed):
+        with seeded(seed):
             box = window.make_params([picture])
         picture = F.resized_crop(
             picture, box["top"], box["left"], box["height"], box["width"], size=list(spec.size),
@@ -65,17 +63,3 @@ def augment(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> T
 def to_tensor(image: np.ndarray) -> Tensor:
     """3HW uint8 in memory of its own."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """torch's generator at a seed for a moment: torchvision's transforms draw from it and take no other.
-
-    Only the CPU's: `torch.manual_seed` would move the generators of GPUs too, which nothing here gives back.
-    """
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)

@@ -19,6 +19,7 @@ from acamkd_core.tasks import box_pictures
 from acamkd_core.tasks.detection_augment import PAD_COLOR, augment, fit, pad, to_tensor, trainable
 from acamkd_core.tasks.detection_decode import Detections, select
 from acamkd_core.tasks.detection_metric import DetectionMetric
+from acamkd_core.tasks.detection_ssd import augment_ssd
 from acamkd_core.tasks.detection_target import DetectionTarget
 
 
@@ -60,7 +61,7 @@ class DetectionTask:
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> tuple[Tensor, DetectionTarget]:
         """A training sample: image 3HW float RGB in [0, 1], and its boxes."""
-        image, found = augment(sample, self.spec, rng)
+        image, found = (augment_ssd if self.spec.ssd else augment)(sample, self.spec, rng)
         boxes, labels = found if found is not None else _nothing()
         target = DetectionTarget(boxes, labels, labelled=found is not None, size=self._inside(image.shape[1:]))
         return pad(image, self.spec).float() / 255, target

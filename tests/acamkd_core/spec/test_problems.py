@@ -103,6 +103,8 @@ def test_each_mistake_has_its_path_and_a_way_out(
         ),
         ({"augment": {"resize": {"short": 800, "max": 600}}, "student": "fcos-r50-fpn"}, "augment.resize.max"),
         ({"augment": {"resize": {"short": 800, "max": 1333}}}, "augment.resize"),
+        ({"augment": {"ssd": True}}, "augment.ssd"),
+        ({"augment": {"ssd": True, "colour": 0.2}, "student": "ssdlite-mobilenet_v2"}, "augment.ssd"),
         (
             {
                 "augment": {"resize": {"short": 800, "max": 1333}},

@@ -84,6 +84,33 @@ def test_a_sample_is_a_pure_function_of_its_generator() -> None:
     assert not torch.equal(first[0], other[0])
 
 
+def test_ssds_changes_keep_boxes_on_objects_and_are_pure() -> None:
+    """Zoomed out, cut and mirrored: where a box lies is its object, and nothing else drew from torch's generator."""
+    task, seen, areas = DetectionTask(CLASSES, AugmentSpec(size=(90, 120), ssd=True)), 0, []
+    for seed in range(40):
+        state = torch.get_rng_state()
+        image, target = task.augment(painted(seed), np.random.default_rng(seed))
+        again, same = task.augment(painted(seed), np.random.default_rng(seed))
+        assert torch.equal(state, torch.get_rng_state())
+        assert torch.equal(image, again)
+        assert torch.equal(target.boxes, same.boxes)
+        assert image.shape == (3, 90, 120)
+        assert len(target.boxes) == len(target.labels) >= 1
+        for box, label in zip(target.boxes.tolist(), target.labels.tolist(), strict=True):
+            x1, y1, x2, y2 = (round(value) for value in box)
+            inside = image[:, y1 + 1 : y2 - 1, x1 + 1 : x2 - 1]
+            if inside.numel() and min(inside.shape[1:]) > 1:
+                # Distorted colours: the object's own channel (or, with channels swapped, another) is far above one of the rest.
+                spread = inside.amax(dim=0) - inside.amin(dim=0)
+                assert (spread > 0.2).float().mean() > 0.8, (seed, label)
+                seen += 1
+            areas.append((x2 - x1) * (y2 - y1))
+    assert seen > 40
+    assert min(areas) < 0.3 * np.median(areas)  # zoomed out
+    unlabelled = Sample(painted(0).image, None)
+    assert not task.augment(unlabelled, np.random.default_rng(0))[1].labelled
+
+
 def test_crowds_are_not_trained_on_and_boxes_are_cut_to_the_image() -> None:
     labels = truth([(-10, 5, 20, 30, 0), (10, 10, 50, 50, 1), (79.8, 5, 95, 20, 0)], crowd=[False, True, False])
     _, target = DetectionTask(CLASSES).prepare(Sample(np.zeros((60, 80, 3), np.uint8), labels))
