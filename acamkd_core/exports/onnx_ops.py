@@ -1,4 +1,4 @@
-"""How the operators of `models/graph_ops.py` are written in ONNX: NonMaxSuppression and RoiAlign with outputs of fixed shape."""
+"""How the operators of `acamkd_core/graph_ops.py` are written in ONNX: NonMaxSuppression and RoiAlign with outputs of fixed shape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from onnxscript import opset18 as op
 
-from acamkd_core.models import graph_ops
+from acamkd_core import graph_ops
 
 _FLOAT_TO_INT64, _TO_BOOL = 7, 9  # of ONNX's `Cast`
 

@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acamkd_core.graph_ops import REGION, pool_regions
 from acamkd_core.models.anchors import Sizes, clip_each, decode, encode
 from acamkd_core.models.backbones import build_backbone
 from acamkd_core.models.base import Detector, Level, ModelOutput, Normalise, Selection
-from acamkd_core.models.graph_ops import REGION, pool_regions
 from acamkd_core.models.proposals import (
     BETA,
     LEVELS,

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acamkd_core.graph_ops import keep_mask
 from acamkd_core.models.anchors import Sizes, base_anchors, clip_each, decode, encode, grid_anchors
-from acamkd_core.models.graph_ops import keep_mask
 from acamkd_core.models.matching import IGNORED, match_anchors
 from acamkd_core.models.pyramid import map_sizes, real_cells
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the next import work everywhere)
