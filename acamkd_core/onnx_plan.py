@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from acamkd_core.onnx_file import OnnxFile
+from acamkd_core.onnx_file import OnnxFile, OnnxTensor
 from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.models import OnnxSpec, Preprocess, TeacherSpec
@@ -18,6 +18,8 @@ from acamkd_core.spec.problems import SHOWN, closest
 Size = tuple[int, int]
 """Height and width."""
 LOGITS = "logits"
+RANKS = {"semantic_segmentation": 4, "classification": 2}
+"""Dimensions of class scores by task."""
 BOX_OUTPUTS = ("scores", "boxes")  # of a detector that we exported
 
 
@@ -26,13 +28,14 @@ class OnnxPlan:
     """A file with every tensor's meaning.
 
     features: tensor to level, `logits` among them where there are class scores. raw: tensor with the class scores of
-    segmentation. align_corners: the grid on which those are resized. size: height and width, where it is fixed.
+    segmentation or classification. flat: those are N x classes, not maps. align_corners: the grid on which those are resized. size: height and width, where it is fixed.
     preprocess, classes: as the file says, where it does. selection: of a detector that we exported, whose boxes can be scored.
     """
 
     file: OnnxFile
     features: dict[str, str]
     raw: str | None = None
+    flat: bool = False
     align_corners: bool = False
     size: Size | None = None
     preprocess: Preprocess | None = None
@@ -72,7 +75,7 @@ class OnnxPlan:
         if shape is None:  # the tensor before a last resize has the channels of what comes after it
             after = next((o for o, (tensor, _) in self.file.before_resize.items() if tensor == self.raw), None)
             shape = self.file.outputs[after].shape if after is not None else None
-        return shape[1] if shape is not None and len(shape) == 4 else None
+        return shape[1] if shape is not None and len(shape) == (2 if self.flat else 4) else None
 
 
 def plan_onnx(file: OnnxFile, spec: TeacherSpec, *, task: str) -> OnnxPlan:
@@ -84,11 +87,6 @@ def plan_onnx(file: OnnxFile, spec: TeacherSpec, *, task: str) -> OnnxPlan:
     """
     told = spec.onnx or OnnxSpec()
     header = file.header
-    if task not in ("semantic_segmentation", "detection"):
-        raise CoreError(
-            "onnx.other_task", f"teachers in ONNX files serve segmentation and detection, not {task.replace('_', ' ')}",
-            hint="take the teacher's weights as .safetensors", field="teacher.weights", value=task,
-        )  # fmt: skip
     if header is not None and header.task != task:
         raise CoreError(
             "onnx.other_task",
@@ -108,7 +106,11 @@ def plan_onnx(file: OnnxFile, spec: TeacherSpec, *, task: str) -> OnnxPlan:
         facts["classes"] = tuple(entry.name for entry in header.classes)
     if task == "detection":
         return _detector(file, told, features, facts)
-    raw, corners = _scores(file, told, features)
+    # A segmenter's scores are maps, a classifier's N x classes; its level `logits` is made of them.
+    rank = RANKS[task]
+    if rank == 2 and not told.features:
+        features = {tensor: level for tensor, level in features.items() if level != LOGITS}
+    raw, corners = _scores(file, told, features, rank)
     for tensor, level in features.items():
         if level == LOGITS and tensor != raw:
             raise CoreError(
@@ -121,7 +123,7 @@ def plan_onnx(file: OnnxFile, spec: TeacherSpec, *, task: str) -> OnnxPlan:
             "onnx.which_raw", f"{raw!r} holds the class scores, so its level is called logits, not {features[raw]!r}",
             field="teacher.onnx.features", value=features[raw],
         )  # fmt: skip
-    return OnnxPlan(file=file, features=features, raw=raw, align_corners=corners, **facts)
+    return OnnxPlan(file=file, features=features, raw=raw, flat=rank == 2, align_corners=corners, **facts)
 
 
 def check_sizes(plan: OnnxPlan, augment: AugmentSpec, size: Size | None) -> None:
@@ -219,19 +221,19 @@ def _fixed_size(file: OnnxFile, told: OnnxSpec) -> Size | None:
     return (height, width) if height is not None and width is not None else None
 
 
-def _scores(file: OnnxFile, told: OnnxSpec, features: dict[str, str]) -> tuple[str, bool]:
+def _scores(file: OnnxFile, told: OnnxSpec, features: dict[str, str], rank: int) -> tuple[str, bool]:
     """(tensor with the class scores, the grid on which they are resized)."""
     grids = {tensor: corners for tensor, corners in file.before_resize.values()}
     named = told.raw or next((tensor for tensor, level in features.items() if level == LOGITS), None)
     if named is not None:
         _require(file, named, "teacher.onnx.raw")
-        _require_scores(file, named)
+        _require_scores(file, named, rank)
         return named, grids.get(named, False)
     left = [name for name in file.outputs if name not in features]
-    maps = [name for name in left if file.outputs[name].is_float and len(file.outputs[name].shape or (0,) * 4) == 4]
+    maps = [name for name in left if _holds_scores(file.outputs[name], rank)]
     if len(left) == 1:
         [output] = left
-        _require_scores(file, output)
+        _require_scores(file, output, rank)
     elif len(maps) == 1:
         [output] = maps
     else:
@@ -246,15 +248,20 @@ def _scores(file: OnnxFile, told: OnnxSpec, features: dict[str, str]) -> tuple[s
     return file.before_resize.get(output, (output, False))
 
 
-def _require_scores(file: OnnxFile, tensor: str) -> None:
+def _holds_scores(one: OnnxTensor, rank: int) -> bool:
+    """Whether it can, as far as it is declared."""
+    return one.is_float and (one.shape is None or len(one.shape) == rank)
+
+
+def _require_scores(file: OnnxFile, tensor: str, rank: int) -> None:
     one = file.outputs.get(tensor)
-    if one is None or (one.is_float and len(one.shape or (0,) * 4) == 4):
+    if one is None or _holds_scores(one, rank):
         return
     kind, source = file.made_by.get(tensor, ("", ""))
     raise CoreError(
         "onnx.no_scores",
         f"{tensor!r} of {file.name} is {(one.kind or 'unknown').lower()} with {len(one.shape or ())} dimensions; "
-        "class scores are floating-point N x classes x H x W",
+        f"class scores are floating-point N x classes{' x H x W' if rank == 4 else ''}",
         hint=f"the scores are what {kind} reads: teacher.onnx.raw: {source}" if kind == "ArgMax" else _outputs(file),
         field="teacher.onnx.raw",
         value=tensor,

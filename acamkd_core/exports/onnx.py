@@ -171,7 +171,20 @@ def keep_inside(proto: onnx.ModelProto, outputs: int) -> dict[str, str]:
             proto.graph.node.remove(node)
         found[tensor] = value.name.removeprefix(LEVEL)
         proto.graph.output.remove(value)
-    return found
+    # What nothing else reads was made for the level alone: a classifier's scores as a map of one position.
+    while dead := _unread(proto.graph):
+        for node in dead:
+            proto.graph.node.remove(node)
+    made = {tensor for node in proto.graph.node for tensor in node.output}
+    return {tensor: level for tensor, level in found.items() if tensor in made}
+
+
+def _unread(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    inner = [node.attribute for node in graph.node]
+    bodies = [attribute.g for attributes in inner for attribute in attributes if attribute.HasField("g")]
+    read = {name for body in (graph, *bodies) for node in body.node for name in node.input}
+    read |= {value.name for body in (graph, *bodies) for value in body.output}
+    return [node for node in graph.node if not read & set(node.output)]
 
 
 def _export(

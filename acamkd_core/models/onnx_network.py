@@ -95,7 +95,7 @@ def providers(device: torch.device, available: list[str]) -> list[Any]:
 
 
 class OnnxNetwork(TaskModel):
-    """A segmenter in an ONNX file.
+    """A segmenter or classifier in an ONNX file.
 
     Levels are found by running it once on random images of every size in `sizes`, in batches of two and of one.
 
@@ -137,11 +137,11 @@ class OnnxNetwork(TaskModel):
     def forward(self, images: Tensor) -> ModelOutput:
         ends = [tensor for tensor in self.plan.tensors if tensor not in self.plan.features or tensor == self.plan.raw]
         found = self.runtime(self.normalise(images), list(dict.fromkeys([*self.used, *ends])))
-        features = {level: found[tensor] for tensor, level in self.used.items()}
+        features = {level: as_map(found[tensor]) for tensor, level in self.used.items()}
         return ModelOutput(features, raw=self._raw(found))
 
     def onward(self, replaced: dict[str, Tensor]) -> list[ModelOutput]:
-        return [ModelOutput({}, raw=replaced[LOGITS])]
+        return [ModelOutput({}, raw=replaced[LOGITS].flatten(1) if self.plan.flat else replaced[LOGITS])]
 
     def _raw(self, found: dict[str, Tensor]) -> Any:
         assert self.plan.raw is not None
@@ -153,10 +153,11 @@ class OnnxNetwork(TaskModel):
             found = self.runtime(self.normalise(images), self.plan.tensors)
         for tensor, values in found.items():
             self._require(tensor, values, batch)
-        maps = {level: found[tensor] for tensor, level in self.plan.features.items()}
-        return {
-            level: Level(one.shape[1], stride_of(size, (one.shape[-2], one.shape[-1]))) for level, one in maps.items()
-        }
+        levels = {}
+        for tensor, level in self.plan.features.items():
+            one, flat = as_map(found[tensor]), found[tensor].dim() == 2
+            levels[level] = Level(one.shape[1], 0 if flat else stride_of(size, (one.shape[-2], one.shape[-1])))
+        return levels
 
     def _require(self, tensor: str, values: Tensor, batch: int) -> None:
         name, shape = self.plan.file.name, "x".join(str(size) for size in values.shape)
@@ -168,11 +169,14 @@ class OnnxNetwork(TaskModel):
                 field="teacher.weights",
                 value=shape,
             )
-        if values.dim() != 4 and tensor in self.plan.features:
+        wanted = 2 if self.plan.flat and tensor == self.plan.raw else 4
+        if values.dim() != wanted and tensor in self.plan.features:
             raise CoreError(
                 "onnx.not_a_map",
-                f"{tensor!r} of {name} is {shape}; a level is a map N x channels x H x W",
-                hint="name a tensor before it is flattened, or reshape it to a map when exporting",
+                f"{tensor!r} of {name} is {shape}, not N x {'classes' if wanted == 2 else 'channels x H x W'}",
+                hint="name the tensor behind the pooling and the last layer"
+                if wanted == 2
+                else "name a tensor before it is flattened, or reshape it to a map when exporting",
                 field="teacher.onnx.features",
                 value=shape,
             )
@@ -180,6 +184,11 @@ class OnnxNetwork(TaskModel):
             raise CoreError(
                 "weights.not_finite", f"{tensor!r} of {name} has values that are not finite", field="teacher.weights"
             )
+
+
+def as_map(values: Tensor) -> Tensor:
+    """A level as methods see it: N K of a classifier becomes one position, N K 1 1."""
+    return values if values.dim() == 4 else values[:, :, None, None]
 
 
 class OnnxDetector(OnnxNetwork, Detector):

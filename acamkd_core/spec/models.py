@@ -134,7 +134,8 @@ class OnnxSpec(SpecModel):
     )
     raw: str | None = Field(
         default=None,
-        description="Tensor with the class scores, NCHW; automatic: the only output left, before a last upsampling.",
+        description="Tensor with the class scores, N x classes x H x W (classification: N x classes); automatic: the only output "
+        "left, before a last upsampling.",
     )
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
         default=None, description="Height and width that the graph is made for; automatic: what the file fixes."

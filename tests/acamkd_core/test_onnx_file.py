@@ -99,9 +99,9 @@ def test_words_of_refusals_say_what_would_fit(tmp_path: Path) -> None:
 def test_detectors_teach_by_features(tmp_path: Path) -> None:
     path = write(tmp_path / "a.onnx", segmenter())
     assert plan(path, "detection", features={"stem": "p3"}).features == {"stem": "p3"}
-    with pytest.raises(CoreError) as other:
+    with pytest.raises(CoreError, match="class scores are floating-point N x classes") as other:
         plan(path, "classification")
-    assert other.value.code == "onnx.other_task"
+    assert other.value.code == "onnx.no_scores"
     for told, code in (({}, "onnx.no_features"), ({"raw": "scores"}, "onnx.no_scores")):
         with pytest.raises(CoreError) as caught:
             plan(path, "detection", **told)

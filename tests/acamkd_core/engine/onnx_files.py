@@ -21,6 +21,7 @@ from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.exports import OnnxExport
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.spec.native import read_native_header
+from acamkd_core.tasks.classification import ClassificationTask
 from acamkd_core.tasks.detection import DetectionTask
 
 
@@ -68,5 +69,18 @@ def export_detector(arch: dict[str, Any], classes: list[ClassInfo], path: Path, 
         model=model, arch=arch, preprocess=Preprocess(), classes=[ExportClass(one.name, one.color) for one in classes],
         size=size, scores=task.scores, outputs=task.outputs, selection=task.selection(model, size), task="detection",
         weights_digest="0" * 64,
+    )  # fmt: skip
+    return EXPORTER.write(source, OnnxExport(format="onnx"), path).path
+
+
+def export_classifier(weights: Path, path: Path, size: tuple[int, int]) -> Path:
+    """A classifier of ours as `model.onnx`."""
+    header = read_native_header(weights)
+    assert header is not None
+    task = ClassificationTask([ClassInfo(i, name, (i, i, i)) for i, name in enumerate(header.class_names)])
+    source = ExportSource(
+        model=native_network(weights), arch=header.arch.model_dump(mode="json"), preprocess=header.preprocess,
+        classes=[ExportClass(one.name, one.color) for one in task.classes], size=size, scores=task.scores,
+        outputs=task.outputs, task="classification", weights_digest="0" * 64,
     )  # fmt: skip
     return EXPORTER.write(source, OnnxExport(format="onnx"), path).path

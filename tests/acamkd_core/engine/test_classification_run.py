@@ -18,6 +18,7 @@ from acamkd_core.spec.job import parse_job
 from acamkd_core.spec.native import read_native_header
 from tests.acamkd_core.datasets.shapes_factory import write_shapes
 from tests.acamkd_core.engine import world
+from tests.acamkd_core.engine.onnx_files import edited, export_classifier, foreign
 from tests.acamkd_core.engine.world import kinds, points
 
 NET = {"family": "mobilenet_v2", "width": 0.35}
@@ -145,3 +146,24 @@ def test_a_teacher_that_knows_nothing_is_stopped(tmp_path: Path, data: Path) -> 
     assert refused.error is not None
     assert refused.error.code == "teacher.below_constant"
     assert "(33.33)" in refused.error.message
+
+
+@pytest.mark.parametrize("change", [None, foreign])
+def test_a_teacher_in_an_onnx_file_scores_and_teaches_as_the_network_in_torch(
+    tmp_path: Path, data: Path, teacher: Path, change: Any
+) -> None:
+    path = export_classifier(teacher, tmp_path / "model.onnx", (64, 64))
+    told: dict[str, Any] = {"weights": str(path), "expect": {"top1": 50.0, "tolerance": 100.0}}
+    if change is not None:
+        edited(path, path, change)
+        told["onnx"] = {"features": {"level.c4": "c4", "level.c5": "c5"}}
+    result, events = go(tmp_path / "a", data, **taught(teacher, exports=[]) | {"teacher": told})
+    assert result.status == "succeeded", result.error
+    _, expected = go(tmp_path / "b", data, **taught(teacher, exports=[]))
+    scored = [next(e for e in kinds(run, "evaluation") if e.role == "teacher") for run in (events, expected)]
+    assert scored[0].metrics == scored[1].metrics
+    mine, theirs = points(events), points(expected)
+    for name in {name for step, name in theirs if step == 1 and name.startswith("loss/")}:
+        assert mine[1, name] == pytest.approx(theirs[1, name], rel=1e-4), name
+    shapes = [[pair["teacher"] for pair in kinds(run, "resolved")[0].pairs] for run in (events, expected)]
+    assert shapes[0] == shapes[1]

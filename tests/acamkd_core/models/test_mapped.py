@@ -86,6 +86,23 @@ def test_a_segmenter_has_the_classes_it_knows_as_level_and_all_as_scores() -> No
     assert torch.equal(on[1].raw[:, 1:], images[:, :2])
 
 
+class Flat(Fixed):
+    """A classifier: scores NK, and as a level of one position."""
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        scores = images.mean((2, 3))
+        return ModelOutput({"logits": scores[:, :, None, None]}, raw=scores)
+
+
+def test_a_classifiers_scores_stay_flat() -> None:
+    images = torch.rand(2, 3, 4, 5)
+    out = MappedSegmenter(Flat(), [(2,), (), (0, 1)])(images)
+    scores = images.mean((2, 3))
+    assert (out.raw.shape, out.features["logits"].shape) == ((2, 3), (2, 2, 1, 1))
+    assert torch.equal(out.raw[:, 0], scores[:, 2])
+    assert torch.allclose(out.features["logits"][:, 1, 0, 0], scores[:, :2].exp().sum(1).log())
+
+
 def test_a_detector_whose_classes_are_permuted_finds_what_the_other_finds() -> None:
     arch = RetinaNetArch(family="retinanet", backbone="mobilenet_v2", width=0.35, fpn_channels=16, head_depth=1)
     torch.manual_seed(0)
