@@ -145,7 +145,9 @@ class FasterRCNN(Detector):
             found = self._proposer.propose(raw.proposals, raw.image_size, whole, TRAIN_LIMIT)
             regions, wanted, targets = self._draw(found.boxes, found.real, rows, boxes, labels)
         if not rows:
-            zero = sum((level.sum() for level in raw.levels.values()), objectness) * 0
+            # Every parameter stays in the graph: other processes of the run may have labels, and gradients are averaged.
+            used = (*raw.levels.values(), *self.box_head.roi.parameters())
+            zero = sum((one.sum() for one in used), objectness) * 0
             return {"objectness": objectness, "proposal_box": proposal_box, "class": zero, "box": zero}
         logits_RK, offsets_RK4 = self.box_head.roi(self._pool(raw, regions))
         with torch.autocast(device_type=device.type, enabled=False):
