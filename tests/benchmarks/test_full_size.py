@@ -32,7 +32,7 @@ def test_a_reduced_run_leaves_its_figures_and_says_what_was_changed(tmp_path: Pa
     changed = found["changed"]
     assert changed["schedule.iterations"] == 6
     assert changed["schedule.epochs"] is None
-    assert changed["augment.crop"] == [64, 64]
+    assert changed["augment.size"] == [64, 64]
     assert "optimizer.lr" not in changed
     json.dumps(found)
 
