@@ -46,7 +46,7 @@ def test_a_run_from_the_form_goes_live_without_a_reload(visit: Visit, world: Wor
     text = page.get_by_label("Spec as YAML")
     text.fill(yaml.safe_dump({**spec, "studnet": 1}))
     submit = page.get_by_role("button", name="Submit")
-    expect(page.get_by_label("Check")).to_contain_text("studnet", timeout=10 * SECONDS)
+    expect(page.get_by_label("Check", exact=True)).to_contain_text("studnet", timeout=10 * SECONDS)
     expect(submit).to_be_disabled()
     # a browser reports every refusal to the console
     assert all("422" in line for line in visitor.complaints)
