@@ -244,7 +244,7 @@ def test_datasets_by_path_and_what_jobs_may_do_with_them(world: World) -> None:
     teach = lambda ref: post(spec | {"teacher": f"model:{ref}", "distill": "acam"})
     assert teach("m2sky").status_code == 201
     assert "another order" in teach("m2road").json()["message"]
-    assert "3 classes, the dataset has 2" in teach("m3sky@latest").json()["message"]
+    assert "3 classes (sky, road, car), the dataset has 2 (sky, road)" in teach("m3sky@latest").json()["message"]
     assert teach("nobody").json()["code"] == "teacher.unknown"
 
     alias = world.client.put(f"{API}/models/m2sky/aliases/champion", json={"version": 1})

@@ -123,7 +123,7 @@ def test_levels_too_far_apart_are_refused_before_anything_runs(world: World) -> 
     student = {"arch": {"family": "mobile_deeplabv3", "output_stride": 32}}
     answer = world.client.post(JOBS, json=SPEC | {"student": student, "teacher": "job:teacher", "distill": [term]})
     assert codes(answer) == {"distill.0.teacher_at": "distill.far_levels"}
-    assert "'c5' has stride 32, the teacher's 'c2' 4" in answer.json()["problems"][0]["message"]
+    assert "'c5' has stride 32, the teacher's 'c2' stride 4" in answer.json()["problems"][0]["message"]
 
 
 def test_heads_that_cannot_be_crossed_are_refused_before_anything_runs(world: World) -> None:

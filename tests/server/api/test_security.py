@@ -91,7 +91,7 @@ def test_every_route_with_a_name_in_it_is_a_404_for_another_project(world: World
     stranger, asked = world.stranger(), 0
     document = world.client.app.openapi()  # type: ignore[attr-defined]
     for template, operations in document["paths"].items():
-        if "{" not in template:
+        if "{" not in template or template == f"{API}/recipes/{{name}}":  # recipes are everybody's
             continue
         names = {"artifact_id": file.id, "key_id": key_id, "alias": "champion"}
         path = re.sub(r"\{(\w+)\}", lambda match, names=names: names.get(match[1], "mine"), template)
