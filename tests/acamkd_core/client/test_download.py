@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import socket
@@ -66,6 +67,9 @@ class CuttingProxy:
         except OSError:
             pass
         for one in (source, sink):
+            # Closing alone sends nothing while the other thread still reads from it: the client would wait for its timeout.
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
             one.close()
 
 
