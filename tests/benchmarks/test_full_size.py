@@ -10,7 +10,7 @@ import torch
 
 from acamkd_core.datasets.registry import inspect_dataset, open_dataset
 from acamkd_core.spec.datasets import AutoDataset
-from benchmarks import full_size
+from benchmarks import full_size, tables
 from benchmarks.layouts import COCO_IDS, WRITERS
 from benchmarks.stand_ins import Reduced
 
@@ -48,7 +48,7 @@ def test_a_run_that_fails_is_written_down_with_its_reason(tmp_path: Path) -> Non
 
 
 def test_the_page_is_made_from_the_committed_runs() -> None:
-    committed = (full_size.RESULTS / "full_size.md").read_text(encoding="utf-8")
+    committed = (tables.RESULTS / "full_size.md").read_text(encoding="utf-8")
     assert committed == full_size.page(full_size.FOLDER), "run `python -m benchmarks.full_size --page`"
 
 
