@@ -8,7 +8,6 @@ detection at the threshold may be in one list and not in the other.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from acamkd_core.coco_score import Found, coco_scores
-from acamkd_core.exports.gate import failures_of
-from acamkd_core.exports.predict import Detector, ModelFileError, overlaps, read_image
+from acamkd_core.exports.gate import class_positions, told
+from acamkd_core.exports.predict import Detector, overlaps, read_image
 
 SAME_BOX, SAME_SCORE = 0.98, 0.01  # IoU from which, and difference up to which, two detections are the same
 
@@ -40,39 +39,16 @@ def truth_of(entry: dict[str, Any]) -> Truth:
     )  # fmt: skip
 
 
-def score_detection(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Run the file over the manifest's images and compare. Returns the report."""
-    started = time.monotonic()
+def compare_detections(detector: Detector, manifest: dict[str, Any]) -> dict[str, Any]:
+    """mAP of the file and of the checkpoint, and the share of detections that both have."""
     names: list[str] = manifest["classes"]
-    report: dict[str, Any] = {
-        "passed": False, "images": 0, "metric": "map", "score": None, "checkpoint_score": None, "agreement": None
-    }  # fmt: skip
-
-    def broken(sentence: str) -> dict[str, Any]:
-        return report | {"failures": [sentence], "seconds": time.monotonic() - started}
-
-    try:
-        detector = Detector(Path(manifest["model"]), threads=int(manifest.get("threads", 0)))
-    except ModelFileError as error:
-        return broken(f"{error}.")
-    theirs = detector.contract.classes
-    if set(theirs) != set(names):
-        unknown = sorted(set(theirs) ^ set(names))
-        return broken(f"The file's class names differ from the dataset's: {', '.join(unknown[:5])}.")
-    to_dataset = np.array([names.index(name) for name in theirs], dtype=np.int64)
+    to_dataset = class_positions(detector, manifest)
     stored = json.loads(Path(manifest["predictions"]).read_text(encoding="utf-8"))
     truths, of_file, of_checkpoint = [], [], []
     agreeing = total = 0.0
-    images = manifest["images"]
-    for index, entry in enumerate(images):
-        try:
-            image = read_image(Path(entry["image"]))
-        except ModelFileError as error:
-            return broken(f"{error}.")
-        try:
-            boxes, scores, labels = detector.detect(image)
-        except ModelFileError as error:
-            return broken(f"{error}.")
+    for index, entry in told(manifest["images"]):
+        image = read_image(Path(entry["image"]))
+        boxes, scores, labels = detector.detect(image)
         found = Found(boxes, scores, to_dataset[labels])
         size = (image.shape[0], image.shape[1])
         expected = _stored(stored[index], detector.contract.fitted(size), size)
@@ -81,11 +57,9 @@ def score_detection(manifest: dict[str, Any]) -> dict[str, Any]:
         truths.append(truth_of(entry))
         of_file.append(found)
         of_checkpoint.append(expected)
-        print(f"progress {index + 1} {len(images)}", flush=True)
-
     summary, classes = coco_scores(truths, of_file, len(names))
-    report |= {
-        "images": len(images),
+    return {
+        "images": len(manifest["images"]),
         "score": summary["map"],
         "checkpoint_score": coco_scores(truths, of_checkpoint, len(names))[0]["map"],
         # Two empty lists agree.
@@ -93,9 +67,6 @@ def score_detection(manifest: dict[str, Any]) -> dict[str, Any]:
         "summary": summary,
         "ap": dict(zip(names, classes, strict=True)),
     }
-    report["failures"] = failures_of(report, manifest, "mAP", "the detections (by score)")
-    report["passed"] = not report["failures"]
-    return report | {"seconds": time.monotonic() - started}
 
 
 def _stored(rows: list[list[float]], size: tuple[int, int], image: tuple[int, int]) -> Found:

@@ -34,8 +34,7 @@ from torch.nn import functional as F
 
 from acamkd_core.methods import haar
 from acamkd_core.methods.align import full_precision
-from acamkd_core.methods.base import Diagnostics, LevelPair, MaskSet, Prepared, StepContext
-from acamkd_core.methods.mask_stats import report
+from acamkd_core.methods.base import LevelPair, Prepared
 from acamkd_core.methods.tokens import TokenMethod, token_masks
 from acamkd_core.models.base import ModelOutput
 from acamkd_core.spec.methods import FreekdTerm
@@ -84,45 +83,15 @@ class Freekd(TokenMethod):
             overlaps += [jaccard(mask.flatten(2)) for mask in masks]
         return Prepared(replaced, {"freekd/diversity": self.options.diversity_weight * torch.stack(overlaps).sum()})
 
-    def _levels(self, ctx: StepContext) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
-        """(loss, plain MSE, masks of every band) of every level, unweighted."""
-        found = []
-        for align, prompts in zip(self.align, self.tokens, strict=True):
-            student, teacher = align(ctx)
-            with torch.autocast(student.device.type, enabled=False):
-                of_teacher, of_student = (haar.split(maps, self.options.scales) for maps in (teacher, student))
-                masks = band_masks(prompts.detach().to(teacher.dtype), of_teacher)
-                triples = zip(masks, of_student, of_teacher, strict=True)
-                loss = torch.stack([masked_difference(*triple) for triple in triples]).sum()
-                found.append((loss, (teacher - student).square().mean(), masks))
-        return found
+    def compare(self, tokens: Tensor, student_NCHW: Tensor, teacher_NCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
+        of_teacher, of_student = (haar.split(maps, self.options.scales) for maps in (teacher_NCHW, student_NCHW))
+        masks = band_masks(tokens, of_teacher)
+        triples = zip(masks, of_student, of_teacher, strict=True)
+        return torch.stack([masked_difference(*triple) for triple in triples]).sum(), masks
 
-    def forward(self, ctx: StepContext) -> dict[str, Tensor]:
-        return {"freekd": self.options.weight * torch.stack([loss for loss, _, _ in self._levels(ctx)]).sum()}
-
-    @torch.no_grad()
-    def diagnose(self, ctx: StepContext) -> Diagnostics:
-        """`kd/mse_ratio`, `mask/<level>/spatial/<stat>` (all bands together), and the alarm `masks.collapsed`."""
-        found, levels = Diagnostics(), self._levels(ctx)
-        for pair, (_, _, masks) in zip(self.pairs, levels, strict=True):
-            report(found, pair.name, "spatial", self._at_full_size(ctx, pair, masks).flatten(2))
-        mse = sum(float(value) for _, value, _ in levels)
-        if mse > 0:
-            found.scalars["kd/mse_ratio"] = self.options.weight * sum(float(loss) for loss, _, _ in levels) / mse
-        return found
-
-    @torch.no_grad()
-    def masks(self, ctx: StepContext) -> dict[str, MaskSet]:
+    def shown(self, masks: list[Tensor], size: tuple[int, ...]) -> Tensor:
         """T masks a band, bands in the order of `haar.split`, each place as large as its square of the map."""
-        return {
-            pair.name: MaskSet(spatial=self._at_full_size(ctx, pair, masks), channel=None)
-            for pair, (_, _, masks) in zip(self.pairs, self._levels(ctx), strict=True)
-        }
-
-    @staticmethod
-    def _at_full_size(ctx: StepContext, pair: LevelPair, masks: list[Tensor]) -> Tensor:
-        height, width = ctx.teacher.features[pair.teacher_name].shape[-2:]
         scale = [2 ** (index // 3 + 1) for index in range(len(masks) - 1)]
         scale.append(scale[-1])  # the coarse band is as small as the last of the others
         grown = [F.interpolate(one, scale_factor=by, mode="nearest") for one, by in zip(masks, scale, strict=True)]
-        return torch.cat([one[:, :, :height, :width] for one in grown], dim=1)
+        return torch.cat([one[:, :, : size[0], : size[1]] for one in grown], dim=1)

@@ -34,8 +34,7 @@ from torch import Tensor
 
 from acamkd_core.methods.acam_losses import pairwise_dice, spatial_loss
 from acamkd_core.methods.align import full_precision
-from acamkd_core.methods.base import Diagnostics, LevelPair, MaskSet, Prepared, StepContext
-from acamkd_core.methods.mask_stats import report
+from acamkd_core.methods.base import LevelPair, Prepared
 from acamkd_core.methods.tokens import TokenMethod, token_masks
 from acamkd_core.models.base import ModelOutput
 from acamkd_core.spec.methods import MaskdTerm
@@ -68,37 +67,12 @@ class Maskd(TokenMethod):
         terms = {"maskd/diversity": self.options.diversity_weight * torch.stack(dice).sum()} if dice else {}
         return Prepared(replaced, terms)
 
-    def _levels(self, ctx: StepContext) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """(loss, plain MSE, masks N M P) of every level, unweighted."""
-        found = []
-        for align, tokens in zip(self.align, self.tokens, strict=True):
-            student, teacher = align(ctx)
-            with torch.autocast(student.device.type, enabled=False):
-                masks = token_masks(tokens.detach().to(teacher.dtype), teacher.flatten(2))
-                difference_NCP = (teacher - student).flatten(2)
-                # ACAM's L^s under the printed denominator is this loss (times C inside its eps).
-                loss = spatial_loss(masks, difference_NCP, norm="sum", eps=self.options.eps)
-                found.append((loss, difference_NCP.square().mean(), masks))
-        return found
+    def compare(self, tokens: Tensor, student_NCHW: Tensor, teacher_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        masks = token_masks(tokens, teacher_NCHW.flatten(2))
+        # ACAM's L^s under the printed denominator is this loss (times C inside its eps).
+        difference_NCP = (teacher_NCHW - student_NCHW).flatten(2)
+        return spatial_loss(masks, difference_NCP, norm="sum", eps=self.options.eps), masks
 
-    def forward(self, ctx: StepContext) -> dict[str, Tensor]:
-        return {"maskd": self.options.weight * torch.stack([loss for loss, _, _ in self._levels(ctx)]).sum()}
-
-    @torch.no_grad()
-    def diagnose(self, ctx: StepContext) -> Diagnostics:
-        """`kd/mse_ratio`, `mask/<level>/spatial/<stat>`, and the alarm `masks.collapsed`."""
-        found, levels = Diagnostics(), self._levels(ctx)
-        for pair, (_, _, masks) in zip(self.pairs, levels, strict=True):
-            report(found, pair.name, "spatial", masks)
-        mse = sum(float(value) for _, value, _ in levels)
-        if mse > 0:
-            found.scalars["kd/mse_ratio"] = self.options.weight * sum(float(loss) for loss, _, _ in levels) / mse
-        return found
-
-    @torch.no_grad()
-    def masks(self, ctx: StepContext) -> dict[str, MaskSet]:
-        found = {}
-        for pair, (_, _, masks) in zip(self.pairs, self._levels(ctx), strict=True):
-            size = ctx.teacher.features[pair.teacher_name].shape[-2:]
-            found[pair.name] = MaskSet(spatial=masks.unflatten(2, size), channel=None)
-        return found
+    def shown(self, masks: Tensor, size: tuple[int, ...]) -> Tensor:
+        shown: Tensor = masks.unflatten(2, size)
+        return shown

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from acamkd_core.methods.align import Align
-from acamkd_core.methods.base import LevelPair, Method, PreStage
+from acamkd_core.methods.base import Diagnostics, LevelPair, MaskSet, Method, PreStage, StepContext
+from acamkd_core.methods.mask_stats import report
 from acamkd_core.spec.errors import CoreError
 
 TOKEN_STD = 0.01
@@ -28,6 +29,8 @@ def token_masks(tokens_MC: Tensor, teacher_NCP: Tensor) -> Tensor:
 
 class TokenMethod(Method):
     """Base of methods whose masks are tokens. `align` and `tokens` have one entry a level; tokens are ... x C.
+
+    One term, by the method's name: the sum over levels of what `compare` says.
 
     Raises:
         CoreError: `method.no_way_on` where the teacher cannot go on from a level, `method.level_twice`.
@@ -64,8 +67,52 @@ class TokenMethod(Method):
         """How many tokens a level has, in as many dimensions as the method wants."""
         raise NotImplementedError
 
+    def compare(self, tokens: Tensor, student_NCHW: Tensor, teacher_NCHW: Tensor) -> tuple[Tensor, Any]:
+        """(unweighted loss of one level, its masks in a form of the method's own); outside of autocast."""
+        raise NotImplementedError
+
+    def shown(self, masks: Any, size: tuple[int, ...]) -> Tensor:
+        """Masks of one level as N M H W, at the size of the teacher's map."""
+        raise NotImplementedError
+
     @property
     def pre_stage(self) -> PreStage:
         options = self.options
         iterations = TOKEN_ITERATIONS if options.token_iterations is None else options.token_iterations
         return PreStage(list(self.tokens), iterations, lr=options.token_lr, weight_decay=TOKEN_DECAY)
+
+    def _levels(self, ctx: StepContext) -> list[tuple[Tensor, Tensor, Any]]:
+        """(loss, plain MSE, masks) of every level, unweighted."""
+        found = []
+        for align, tokens in zip(self.align, self.tokens, strict=True):
+            student, teacher = align(ctx)
+            with torch.autocast(student.device.type, enabled=False):
+                loss, masks = self.compare(tokens.detach().to(teacher.dtype), student, teacher)
+                found.append((loss, (teacher - student).square().mean(), masks))
+        return found
+
+    def _shown(self, ctx: StepContext, levels: list[tuple[Tensor, Tensor, Any]]) -> dict[str, Tensor]:
+        """Masks N M H W by level."""
+        return {
+            pair.name: self.shown(masks, tuple(ctx.teacher.features[pair.teacher_name].shape[-2:]))
+            for pair, (_, _, masks) in zip(self.pairs, levels, strict=True)
+        }
+
+    def forward(self, ctx: StepContext) -> dict[str, Tensor]:
+        return {self.name: self.options.weight * torch.stack([loss for loss, _, _ in self._levels(ctx)]).sum()}
+
+    @torch.no_grad()
+    def diagnose(self, ctx: StepContext) -> Diagnostics:
+        """`kd/mse_ratio`, `mask/<level>/spatial/<stat>`, and the alarm `masks.collapsed`."""
+        found, levels = Diagnostics(), self._levels(ctx)
+        for name, masks in self._shown(ctx, levels).items():
+            report(found, name, "spatial", masks.flatten(2))
+        mse = sum(float(value) for _, value, _ in levels)
+        if mse > 0:
+            found.scalars["kd/mse_ratio"] = self.options.weight * sum(float(loss) for loss, _, _ in levels) / mse
+        return found
+
+    @torch.no_grad()
+    def masks(self, ctx: StepContext) -> dict[str, MaskSet]:
+        shown = self._shown(ctx, self._levels(ctx))
+        return {name: MaskSet(spatial=masks, channel=None) for name, masks in shown.items()}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from acamkd_core.datasets.cityscapes import Cityscapes
 from acamkd_core.datasets.registry import inspect_dataset, open_dataset
-from acamkd_core.exports.gate import read_mask
+from acamkd_core.exports.gate_segmentation import read_mask
 from acamkd_core.exports.verify import MaskValues
 from acamkd_core.spec.datasets import AutoDataset, CityscapesDataset
 from acamkd_core.spec.errors import CoreError

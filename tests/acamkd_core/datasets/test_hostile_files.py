@@ -14,7 +14,7 @@ from PIL import Image
 from acamkd_core.datasets.base import ClassInfo
 from acamkd_core.datasets.masks import read_ids, read_image
 from acamkd_core.datasets.registry import inspect_dataset, open_dataset
-from acamkd_core.exports.gate import read_mask
+from acamkd_core.exports.gate_segmentation import read_mask
 from acamkd_core.exports.predict import ModelFileError
 from acamkd_core.exports.predict import read_image as predict_image
 from acamkd_core.exports.verify import MaskValues

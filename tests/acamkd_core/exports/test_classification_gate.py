@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from PIL import Image
@@ -35,6 +34,8 @@ from tests.acamkd_core.datasets.shapes_factory import write_shapes
 
 # isort: split
 from torchvision.transforms import v2
+
+from tests.acamkd_core.exports.edit import edited
 
 SIZE, SHORT = (48, 56), 60  # stored images are 70 x 90: the gate has to resize, and to cut
 ARCH = MobileNetV2Arch(family="mobilenet_v2", width=0.35)
@@ -101,16 +102,6 @@ def gate(trained: Trained, model: Path, folder: Path, **changes: Any) -> GateRep
     return report
 
 
-def edited(trained: Trained, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    proto = onnx.load(trained.onnx)
-    (entry,) = [prop for prop in proto.metadata_props if prop.key == "acamkd"]
-    data = json.loads(entry.value)
-    change(data)
-    entry.value = json.dumps(data)
-    onnx.save(proto, folder / "edited.onnx")
-    return folder / "edited.onnx"
-
-
 def test_a_good_file_passes_without_torch(trained: Trained, tmp_path: Path) -> None:
     report = gate(trained, trained.onnx, tmp_path)
     assert report.failures == []
@@ -137,7 +128,7 @@ def bright(data: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("change", [permuted, as_bgr, bright])
 def test_a_lying_file_fails(trained: Trained, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    report = gate(trained, edited(trained, tmp_path, change), tmp_path)
+    report = gate(trained, edited(trained.onnx, tmp_path, change), tmp_path)
     assert not report.passed
     assert any("the images' classes agree" in sentence for sentence in report.failures)
 
@@ -153,7 +144,7 @@ def test_a_file_that_says_impossible_things_is_a_sentence(trained: Trained, tmp_
         data["classes"][0]["name"] = "pear"
 
     for change, words in ((short, "short side is 50"), (fewer, "names 2 classes"), (renamed, "pear")):
-        (sentence,) = gate(trained, edited(trained, tmp_path, change), tmp_path).failures
+        (sentence,) = gate(trained, edited(trained.onnx, tmp_path, change), tmp_path).failures
         assert words in sentence
 
 
@@ -207,4 +198,4 @@ def test_a_classifier_is_not_taken_for_anything_else(trained: Trained, tmp_path:
         data["task"] = "captioning"
 
     with pytest.raises(predict.ModelFileError, match="made for captioning, which this reader does not know"):
-        predict.load(edited(trained, tmp_path, unknown))
+        predict.load(edited(trained.onnx, tmp_path, unknown))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from PIL import Image
@@ -32,6 +31,7 @@ from acamkd_core.spec.exports import Gate, OnnxExport
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.tasks.detection import DetectionTask
 from tests.acamkd_core.datasets.coco_factory import annotations, paint, store, write_coco
+from tests.acamkd_core.exports.edit import edited
 
 SIZE = (64, 96)  # stored images are 40 x 60: the gate has to resize, and to scale boxes back
 ARCH = RetinaNetArch(
@@ -129,16 +129,6 @@ def gate(trained: Trained, model: Path, folder: Path, **changes: Any) -> GateRep
     return report
 
 
-def edited(trained: Trained, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    proto = onnx.load(trained.onnx)
-    (entry,) = [prop for prop in proto.metadata_props if prop.key == "acamkd"]
-    data = json.loads(entry.value)
-    change(data)
-    entry.value = json.dumps(data)
-    onnx.save(proto, folder / "edited.onnx")
-    return folder / "edited.onnx"
-
-
 def test_a_good_file_passes_without_torch(trained: Trained, tmp_path: Path) -> None:
     report = gate(trained, trained.onnx, tmp_path)
     assert report.failures == []
@@ -169,7 +159,7 @@ def test_images_keep_their_aspect_ratio_in_the_file_too(any_size: Trained, tmp_p
     assert report.score == pytest.approx(any_size.map, abs=0.1)
     assert any_size.map > 10
     for change in (unpadded, shorter):
-        lying = gate(any_size, edited(any_size, tmp_path, change), tmp_path)
+        lying = gate(any_size, edited(any_size.onnx, tmp_path, change), tmp_path)
         assert any("detections (by score) agree" in sentence for sentence in lying.failures)
 
 
@@ -184,7 +174,7 @@ def test_a_graph_that_chooses_its_proposals_passes(tmp_path: Path) -> None:
     assert report.failures == []
     assert report.score == pytest.approx(found.map, abs=0.1)
     assert found.map > 10
-    assert not gate(found, edited(found, tmp_path, lax), tmp_path).passed
+    assert not gate(found, edited(found.onnx, tmp_path, lax), tmp_path).passed
 
 
 def permuted(data: dict[str, Any]) -> None:
@@ -205,7 +195,7 @@ def strict(data: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("change", [permuted, as_bgr, lax, strict])
 def test_a_lying_file_fails(trained: Trained, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    report = gate(trained, edited(trained, tmp_path, change), tmp_path)
+    report = gate(trained, edited(trained.onnx, tmp_path, change), tmp_path)
     assert not report.passed
     assert any("detections (by score) agree" in sentence for sentence in report.failures)
 
@@ -217,9 +207,9 @@ def test_a_file_that_says_impossible_things_is_a_sentence(trained: Trained, tmp_
     def renamed(data: dict[str, Any]) -> None:
         data["classes"][0]["name"] = "lorry"
 
-    (few,) = gate(trained, edited(trained, tmp_path, fewer), tmp_path).failures
+    (few,) = gate(trained, edited(trained.onnx, tmp_path, fewer), tmp_path).failures
     assert "candidates" in few
-    (other,) = gate(trained, edited(trained, tmp_path, renamed), tmp_path).failures
+    (other,) = gate(trained, edited(trained.onnx, tmp_path, renamed), tmp_path).failures
     assert "lorry" in other
 
 

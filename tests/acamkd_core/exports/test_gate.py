@@ -15,11 +15,12 @@ import onnx
 import pytest
 from PIL import Image
 
-from acamkd_core.exports import gate as gate_module
+from acamkd_core.exports import gate_segmentation
 from acamkd_core.exports.predict import ModelFileError, parse_contract
 from acamkd_core.exports.verify import GateReport, MaskValues, PredictionFile, verify
 from acamkd_core.spec.exports import Gate
 from tests.acamkd_core.exports.conftest import CLASSES, COLORS, SIZE, World
+from tests.acamkd_core.exports.edit import edited
 
 
 def run_gate(world: World, model: Path, folder: Path, **changes: Any) -> GateReport:
@@ -35,17 +36,6 @@ def run_gate(world: World, model: Path, folder: Path, **changes: Any) -> GateRep
     report = verify(model, **(arguments | changes))
     assert report is not None
     return report
-
-
-def edited(world: World, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """A copy of the exported file with its metadata changed."""
-    proto = onnx.load(world.onnx)
-    (entry,) = [prop for prop in proto.metadata_props if prop.key == "acamkd"]
-    data = json.loads(entry.value)
-    change(data)
-    entry.value = json.dumps(data)
-    onnx.save(proto, folder / "edited.onnx")
-    return folder / "edited.onnx"
 
 
 def test_a_good_file_passes(world: World, tmp_path: Path) -> None:
@@ -82,7 +72,7 @@ def wrong_range(data: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("change", [swap_mean_and_deviation, read_as_bgr, permute_classes, wrong_range])
 def test_a_lying_file_fails(world: World, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    report = run_gate(world, edited(world, tmp_path, change), tmp_path)
+    report = run_gate(world, edited(world.onnx, tmp_path, change), tmp_path)
     assert not report.passed
     assert any("pixels agree" in sentence for sentence in report.failures)
     assert report.agreement is not None
@@ -103,7 +93,7 @@ def test_other_class_names_are_named(world: World, tmp_path: Path) -> None:
     def rename(data: dict[str, Any]) -> None:
         data["classes"][0]["name"] = "heaven"
 
-    report = run_gate(world, edited(world, tmp_path, rename), tmp_path)
+    report = run_gate(world, edited(world.onnx, tmp_path, rename), tmp_path)
     assert not report.passed
     assert report.failures == ["The file's class names differ from the dataset's: heaven, sky."]
 
@@ -233,7 +223,7 @@ def test_metadata_that_no_reader_could_follow_is_refused(path: tuple[Any, ...], 
 
 def test_iou_by_hand() -> None:
     """Two of three true pixels hit, one false alarm: 2 / 4; the other class 1 / 3; the third never counts."""
-    confusion = gate_module.Confusion(3)
+    confusion = gate_segmentation.Confusion(3)
     target = np.array([[0, 0, 0], [1, 1, -1]])
     prediction = np.array([[0, 0, 1], [0, 1, 2]])
     confusion.update(prediction, target)
@@ -252,7 +242,7 @@ def test_colour_and_palette_masks_mean_the_same(tmp_path: Path) -> None:
     mask = json.loads(json.dumps({"ids": MaskValues.of(CLASSES).ids, "colors": MaskValues.of(CLASSES).colors}))
     expected = np.where(ids == 255, -1, ids.astype(int))
     for name in ("palette.png", "colours.png"):
-        assert (gate_module.read_mask(tmp_path / name, mask, SIZE) == expected).all()
+        assert (gate_segmentation.read_mask(tmp_path / name, mask, SIZE) == expected).all()
 
 
 def test_missing_predictions_are_refused(tmp_path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import torch
 
@@ -24,6 +22,7 @@ from acamkd_core.spec.datasets import ScenesDataset
 from acamkd_core.spec.exports import Gate, OnnxExport
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.tasks.segmentation import SegmentationTask
+from tests.acamkd_core.exports.edit import edited
 from tests.acamkd_core.exports.test_gate import permute_classes, read_as_bgr, swap_mean_and_deviation
 
 SIZE = (48, 80)  # the scenes are larger, so that resizing is part of what must agree
@@ -100,13 +99,7 @@ def test_the_file_scores_what_the_run_reported(trained: Trained, tmp_path: Path)
 
 @pytest.mark.parametrize("change", [swap_mean_and_deviation, read_as_bgr, permute_classes])
 def test_a_lying_file_fails(trained: Trained, tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    proto = onnx.load(trained.model)
-    (entry,) = [prop for prop in proto.metadata_props if prop.key == "acamkd"]
-    data = json.loads(entry.value)
-    change(data)
-    entry.value = json.dumps(data)
-    onnx.save(proto, tmp_path / "edited.onnx")
-    report = run_gate(trained, tmp_path / "edited.onnx", tmp_path)
+    report = run_gate(trained, edited(trained.model, tmp_path, change), tmp_path)
     assert not report.passed
     assert report.agreement is not None
     assert report.agreement < 99
