@@ -102,7 +102,7 @@ class TrainSpec(SpecModel):
     )
     grad_checkpoint: bool = Field(
         default=False,
-        description="Compute the backbone's activations again in the backward pass: less memory, about a third more time, "
+        description="Compute the backbone's activations again in the backward pass: less memory, its forward pass a second time, "
         "the same numbers.",
     )
     compile: bool = Field(

@@ -1,14 +1,15 @@
-"""Jobs for tests, with overrides."""
+"""Jobs and files for tests, with overrides."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from server.db.base import DEFAULT_PROJECT, new_id
 from server.db.session import read_session, write_session
-from server.db.tables import Job
+from server.db.tables import Artifact, Job
 from server.jobs.repository import Claim, NewJob, claim, create, get
 
 
@@ -38,3 +39,12 @@ def read_job(engine: Engine, job_id: str) -> Job:
         job = get(session, project_id=DEFAULT_PROJECT, ref=job_id)
     assert job is not None
     return job
+
+
+def make_artifact(session: Session, job_id: str | None, sha256: str, size: int, **more: Any) -> Artifact:
+    """The row of a file, inserted."""
+    values: dict[str, Any] = {"kind": "export", "name": f"{new_id()}.onnx", "format": "onnx"} | more
+    row = Artifact(project_id=DEFAULT_PROJECT, job_id=job_id, sha256=sha256, bytes=size, **values)
+    session.add(row)
+    session.flush()
+    return row
