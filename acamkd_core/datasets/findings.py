@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 
 from acamkd_core.datasets.base import Dataset, Item, Note
-from acamkd_core.datasets.masks import read_image
+from acamkd_core.datasets.finding_kinds import in_words
+from acamkd_core.datasets.masks import is_turned, read_image
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, Severity, SizeCount, SplitSummary
+from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SizeCount, SplitSummary
 
 EXAMPLES = 10  # file names shown with a finding
 Progress = Callable[[int, int], None]
@@ -33,121 +34,6 @@ class Seen:
     counts: np.ndarray | None = None
     grey: bool = False  # all three channels are the same
     problems: list[tuple[str, str]] = field(default_factory=list)
-
-
-# Code -> (severity, sentence with {count} and {detail}, hint). An error is what loading a sample would fail on;
-# what makes results doubtful is a warning, as the owner of the data may have reasons. A split that is to be scored and
-# has no label at all is an error too: every student would score 0 on it.
-KINDS: dict[str, tuple[Severity, str, str | None]] = {
-    "dataset.unreadable": ("error", "{count} files cannot be read ({detail})", "replace or remove them"),
-    "dataset.empty_file": (
-        "error",
-        "{count} files are empty",
-        "copy them again: an interrupted copy leaves such files",
-    ),
-    "dataset.image_mode": ("error", "{count} images have more than 8 bits a channel", "convert them to 8 bits"),
-    "dataset.mask_mode": ("error", "{count} masks are neither 8-bit ids, palette nor RGB", "save them as 8-bit PNG"),
-    "dataset.missing_mask": (
-        "error",
-        "{count} images have no mask",
-        "add the masks, or list the images as `splits.unlabelled`",
-    ),
-    "dataset.mask_without_image": ("warning", "{count} masks have no image: they are left out", None),
-    "dataset.size_mismatch": ("error", "{count} masks have another size than their image ({detail})", None),
-    "dataset.ids_outside_classes": (
-        "error",
-        "{count} masks hold ids that no class has: {detail}",
-        "add the classes, or choose the ignore id that the masks use",
-    ),
-    "dataset.all_ignored": ("warning", "{count} masks hold nothing but the ignore id", "such images teach nothing"),
-    "dataset.duplicate_images": ("warning", "{count} images occur twice in the split", None),
-    "dataset.shared_images": (
-        "warning",
-        "{count} images are also in {detail}: scores on them mean nothing",
-        "remove them from one of the splits",
-    ),
-    "dataset.missing_image": ("error", "{count} listed images do not exist", "copy them, or drop them"),
-    "dataset.image_twice": ("error", "{count} images are listed twice", "list each image once"),
-    "dataset.unknown_image": ("error", "{count} boxes belong to an image that is not listed (ids {detail})", None),
-    "dataset.unknown_category": (
-        "error",
-        "{count} boxes have a category that the file does not list: {detail}",
-        "add the category, or drop the boxes",
-    ),
-    "dataset.image_size": (
-        "error",
-        "{count} images have another size than the annotation file says ({detail})",
-        "boxes would sit in the wrong place: scale them, or correct width and height",
-    ),
-    "dataset.bad_boxes": (
-        "warning",
-        "{count} boxes have no size, lie outside their image, or are no numbers: they are left out ({detail})",
-        None,
-    ),
-    "dataset.boxes_outside": ("warning", "{count} boxes reach beyond their image: training cuts them", None),
-    "dataset.no_boxes": ("warning", "{count} images have no box: they are background", None),
-    "dataset.category_gaps": (
-        "warning",
-        "the category ids have gaps ({detail}): channels follow the order of the ids",
-        "a foreign detector may count its channels by id",
-    ),
-    "dataset.missing_annotation": (
-        "error",
-        "{count} images have no annotation file",
-        "add them, or list the images as `splits.unlabelled`",
-    ),
-    "dataset.annotation_unreadable": ("error", "{count} annotation files cannot be read ({detail})", None),
-    "dataset.unknown_name": (
-        "error",
-        "{count} objects are of a class that is not known: {detail}",
-        "write your classes' names into a classes.json beside JPEGImages",
-    ),
-    "dataset.label_line": (
-        "error",
-        "{count} lines of label files are not `class x y width height` ({detail})",
-        "correct or remove them",
-    ),
-    "dataset.not_normalised": (
-        "error",
-        "{count} boxes have values outside 0 to 1 ({detail})",
-        "YOLO's labels are fractions of the image's width and height, not pixels",
-    ),
-    "dataset.class_out_of_range": (
-        "error",
-        "{count} boxes have a class that data.yaml does not name: {detail}",
-        "ids count from 0: add the names, or correct the labels",
-    ),
-    "dataset.duplicate_boxes": ("warning", "{count} boxes are written twice: they are taken once", None),
-    "dataset.missing_label_file": ("warning", "{count} images have no label file: they are background", None),
-    "dataset.label_without_image": ("warning", "{count} label files have no image: they are left out", None),
-    "dataset.unknown_class": (
-        "error",
-        "{count} folders are of no class of the training split: {detail}",
-        "all splits need the same class folders",
-    ),
-    "dataset.image_without_class": ("warning", "{count} images lie in no class folder: they are left out", None),
-    "dataset.other_files": ("warning", "{count} files are no images by their ending: they are left out", None),
-    "dataset.contradicting_labels": (
-        "warning",
-        "{count} images are the same as one of another class",
-        "remove those of the wrong class: they can only be learnt by heart",
-    ),
-    "dataset.grey_images": ("warning", "{count} images are grey, most others are not", None),
-    "dataset.tiny_images": (
-        "warning",
-        "{count} images have a side below {detail} pixels, most others are larger",
-        None,
-    ),
-    "dataset.class_without_images": ("warning", "{count} classes have no image: {detail}", None),
-    "dataset.class_without_boxes": ("warning", "{count} classes have no box: {detail}", None),
-    "dataset.class_without_pixels": ("warning", "{count} classes have no pixel: {detail}", None),
-    "dataset.nothing_to_score": ("error", "the split has no labelled {detail}", "label some of its images"),
-    "dataset.class_never_trained": (
-        "warning",
-        "{count} classes are scored but never trained on: {detail}",
-        "add images that show them, or drop the classes",
-    ),
-}
 
 
 def walk(dataset: Dataset, look: Callable[[str, Item], Seen], progress: Progress | None, threads: int) -> list[Seen]:
@@ -176,6 +62,8 @@ def look_at_image(entry: Seen) -> None:
         entry.size = (int(pixels.shape[0]), int(pixels.shape[1]))
         # A coloured image usually shows it in its middle row: only grey ones are looked at whole.
         row = pixels[pixels.shape[0] // 2]
+        if is_turned(entry.item.image):
+            entry.problems.append(("dataset.exif_rotated", ""))
         entry.grey = bool((row == row[:, :1]).all() and (pixels == pixels[..., :1]).all())
     except (CoreError, OSError) as error:
         code = error.code if isinstance(error, CoreError) else "dataset.unreadable"
@@ -261,11 +149,10 @@ def write_up(
 
 def finding(code: str, role: str, count: int, files: list[str], detail: str) -> Finding:
     """One finding in words. `files`: names to show; `detail`: what the sentence of its kind asks for."""
-    severity, sentence, hint = KINDS[code]
-    message = f"{role}: " + sentence.format(count=count, detail=detail)
+    severity, sentence, hint = in_words(code, count, detail)
     return Finding(
         code=code,
-        message=message,
+        message=f"{role}: {sentence}",
         hint=hint,
         severity=severity,
         split=role,
@@ -281,8 +168,7 @@ def refuse(note: Note, where: str) -> None:
         note: what opening a dataset showed.
         where: the file to name when the note names none.
     """
-    severity, words, hint = KINDS[note.code]
+    severity, told, hint = in_words(note.code, note.found, note.detail)
     if severity == "error":
         first = note.files[0] if note.files else where
-        told = words.format(count=note.found, detail=note.detail)
         raise CoreError(note.code, f"{told}: {first}", hint=hint, field=f"dataset.splits.{note.role}", value=first)

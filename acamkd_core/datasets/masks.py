@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from acamkd_core.datasets.base import ClassInfo
 from acamkd_core.spec.errors import CoreError
@@ -47,6 +47,15 @@ def image_size(path: Path) -> tuple[int, int] | None:
             return picture.height, picture.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
+
+
+def is_turned(path: Path) -> bool:
+    """Whether a readable image asks its viewers to turn or mirror it (EXIF orientation), which nothing here does.
+
+    Read from the file's header; Pillow itself turns TIFFs.
+    """
+    with Image.open(path, formats=FORMATS) as picture:
+        return "exif" in picture.info and picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
 
 
 def read_ids(path: Path, classes: list[ClassInfo], ignore_id: int) -> np.ndarray:

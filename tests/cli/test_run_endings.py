@@ -128,7 +128,7 @@ def test_an_inspection_shows_what_it_found(tmp_path: Path) -> None:
     broken = run(tmp_path, "look.yaml")
     assert broken.returncode == 1
     assert (tmp_path / "runs/look/exports/contact_sheet.png").is_file()
-    assert "1 images have no mask" in broken.stdout
+    assert "1 image has no mask" in broken.stdout
     assert "images/train/01.png" in broken.stdout
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from acamkd_core.datasets.contact_sheet import contact_sheet
 from acamkd_core.datasets.registry import inspect_dataset, open_dataset
@@ -84,6 +84,15 @@ def _absent(root: Path) -> None:
     save(root / "masks/val/00.png", np.full((20, 30), 3, dtype=np.uint8))
 
 
+def _turned(root: Path) -> None:
+    """Two photos as phones write them (a quarter turn in the EXIF data), and one whose EXIF data asks for nothing."""
+    for name, kind, orientation in (("00", "PNG", 6), ("01", "JPEG", 3), ("02", "JPEG", 1)):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        path = root / f"images/train/{name}.png"
+        Image.open(path).save(path, kind, exif=exif)
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected", "words"),
     [
@@ -94,7 +103,8 @@ def _absent(root: Path) -> None:
         (_ignored, {("dataset.all_ignored", "train", 1, "masks/train/00.png")}, "ignore"),
         (_leak, {("dataset.shared_images", "test", 1, "images/test/02.png")}, "also in train"),
         (_twice, {("dataset.duplicate_images", "val", 1, "images/val/02.png")}, "twice"),
-        (_missing, {("dataset.missing_mask", "test", 1, "images/test/00.png")}, "no mask"),
+        (_missing, {("dataset.missing_mask", "test", 1, "images/test/00.png")}, "test: 1 image has no mask"),
+        (_turned, {("dataset.exif_rotated", "train", 2, "images/train/00.png")}, "train: 2 images have a rotation"),
         (_mode, {("dataset.mask_mode", "val", 1, "masks/val/02.png")}, "8-bit"),
         (
             _absent,
