@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
+from acamkd_core.spec.digest import is_same_run
 from acamkd_core.spec.errors import CoreError
+from acamkd_core.spec.job import JobSpec
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Checkpoint:
     ema: dict[str, torch.Tensor] | None
     best_student: dict[str, torch.Tensor] | None
     device_seconds: float
-    spec_digest: str
+    spec: str  # the resolved spec as JSON
     preparation: dict[str, Any] | None = None
 
 
@@ -90,7 +92,7 @@ def asdict_shallow(checkpoint: Checkpoint) -> dict[str, Any]:
     return {name: getattr(checkpoint, name) for name in checkpoint.__dataclass_fields__}
 
 
-def load(path: Path, spec_digest: str | None = None) -> Checkpoint:
+def load(path: Path, spec: JobSpec | None = None) -> Checkpoint:
     """Reads a checkpoint on the CPU.
 
     Raises:
@@ -107,7 +109,7 @@ def load(path: Path, spec_digest: str | None = None) -> Checkpoint:
             f"{path.name} is not a readable checkpoint: {str(error).splitlines()[0][:200]}",
             value=str(path),
         ) from error
-    if spec_digest is not None and checkpoint.spec_digest != spec_digest:
+    if spec is not None and not is_same_run(checkpoint.spec, spec):
         raise CoreError(
             "checkpoint.other_spec",
             "the checkpoint belongs to a job with another spec",

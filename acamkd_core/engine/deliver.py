@@ -17,7 +17,6 @@ from acamkd_core.engine.build import Built, Data
 from acamkd_core.engine.evaluate import Score, evaluate
 from acamkd_core.engine.parts import Emit, Run
 from acamkd_core.engine.profile import count_macs, count_parameters
-from acamkd_core.engine.resolve import digest
 from acamkd_core.exports.base import ExportClass, ExportSource
 from acamkd_core.exports.bundle import write_bundle
 from acamkd_core.exports.card import CardFacts
@@ -27,6 +26,7 @@ from acamkd_core.exports.verify_classification import ClassFile, ClassTruth
 from acamkd_core.exports.verify_detection import BoxTruth, DetectionFile
 from acamkd_core.exports.words import WORDS
 from acamkd_core.models.weights import weights_digest
+from acamkd_core.spec.digest import digest
 from acamkd_core.spec.events import ExportEvent, LogEvent, StageEvent
 from acamkd_core.spec.exports import OnnxExport
 from acamkd_core.spec.labels import arch_label, network_label

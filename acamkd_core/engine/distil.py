@@ -16,7 +16,6 @@ from acamkd_core.engine.inspection import check_dataset
 from acamkd_core.engine.parts import Emit, Parts, Run
 from acamkd_core.engine.profile import profile_model
 from acamkd_core.engine.randomness import be_deterministic
-from acamkd_core.engine.resolve import digest
 from acamkd_core.engine.result import JobResult
 from acamkd_core.engine.savings import recomputed
 from acamkd_core.engine.trainer import Outcome, train
@@ -80,9 +79,8 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
 
     with recomputed(parts.student, spec.train.grad_checkpoint):
         outcome = train(
-            parts, spec, run, spec_digest=digest(spec), emit=emit, should_stop=should_stop, mask_picture=heat,
-            teacher_metrics=teacher_metrics,
-        )  # fmt: skip
+            parts, spec, run, emit=emit, should_stop=should_stop, mask_picture=heat, teacher_metrics=teacher_metrics
+        )
     if outcome.reason == "stopped":
         return JobResult("stopped", "stopped", iteration=outcome.position.iteration)
 

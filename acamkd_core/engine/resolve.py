@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,6 @@ from acamkd_core.spec.native import NativeHeader, read_native_header
 from acamkd_core.spec.timm_models import PREFIX
 
 DEFAULT_EPOCHS = 30
-
-
-def digest(spec: JobSpec) -> str:
-    """Digest of what decides a run's numbers. Names, notes, limits and loader processes do not."""
-    data = spec.model_dump(mode="json")
-    for name in ("name", "tags", "notes", "resources", "exports", "reference"):
-        data.pop(name)
-    data["batch"].pop("workers")
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def locate(model: ModelSpec, inputs: dict[str, Path], field: str) -> Path | None:

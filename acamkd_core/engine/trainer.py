@@ -44,7 +44,6 @@ def train(
     spec: JobSpec,
     run: Run,
     *,
-    spec_digest: str,
     emit: Emit,
     should_stop: Callable[[], bool],
     mask_picture: Callable[[np.ndarray], np.ndarray],
@@ -70,7 +69,7 @@ def train(
     clock = Clock(parts.iterations, parts.global_batch, run.device_seconds)
 
     if run.resume is not None:
-        state = ckpt.load(run.resume, spec_digest)
+        state = ckpt.load(run.resume, spec)
         student.load_state_dict(state.student)
         methods.load_state_dict(state.methods)
         optimizer.load_state_dict(state.optimizer)
@@ -85,7 +84,7 @@ def train(
     def snapshot() -> ckpt.Checkpoint:
         return ckpt.Checkpoint(
             position=position, student=student.state_dict(), methods=methods.state_dict(), optimizer=optimizer.state_dict(),
-            scaler=scaler.state_dict(), ema=average, best_student=best, device_seconds=clock.device_seconds, spec_digest=spec_digest,
+            scaler=scaler.state_dict(), ema=average, best_student=best, device_seconds=clock.device_seconds, spec=spec.model_dump_json(),
             preparation=preparation.state(),
         )  # fmt: skip
 

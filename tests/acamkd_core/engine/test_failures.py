@@ -35,14 +35,14 @@ def fails(parts: Parts, folder: Path, job: JobSpec) -> tuple[NonFiniteLoss, list
     events: list[Any] = []
     with pytest.raises(NonFiniteLoss) as caught:
         train(
-            parts, job, Run(folder=folder, cache=folder), spec_digest="d", emit=events.append,
+            parts, job, Run(folder=folder, cache=folder), emit=events.append,
             should_stop=lambda: False, mask_picture=lambda values: values,
         )  # fmt: skip
     return caught.value, events
 
 
 def saved(folder: Path, events: list[Any]) -> ckpt.Checkpoint:
-    return ckpt.load(folder / [e for e in events if isinstance(e, CheckpointEvent)][-1].path, "d")
+    return ckpt.load(folder / [e for e in events if isinstance(e, CheckpointEvent)][-1].path)
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])

@@ -35,7 +35,7 @@ resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 folder, events = pathlib.Path(sys.argv[2]), []
 try:
     outcome = train(
-        parts, spec(schedule={"iterations": 3}), Run(folder=folder, cache=folder), spec_digest="d", emit=events.append,
+        parts, spec(schedule={"iterations": 3}), Run(folder=folder, cache=folder), emit=events.append,
         should_stop=lambda: False, mask_picture=lambda values: values,
     )
     print(outcome.reason, outcome.position.iteration, outcome.position.accumulate)

@@ -47,7 +47,7 @@ def stop_in_preparation(made: Parts, folder: Path, after: int) -> list[Any]:
     from acamkd_core.engine.trainer import train
 
     outcome = train(
-        made, spec(), Run(folder=folder, cache=folder), spec_digest="d", emit=events.append,
+        made, spec(), Run(folder=folder, cache=folder), emit=events.append,
         should_stop=lambda: taken[0] >= after, mask_picture=lambda values: values,
     )  # fmt: skip
     assert outcome.reason == "stopped"
@@ -59,7 +59,7 @@ def test_it_trains_the_tokens_alone_and_ends_before_the_student_learns(tmp_path:
     before = tokens(made)
     student = {name: tensor.clone() for name, tensor in made.student.state_dict().items()}
     events = stop_in_preparation(made, tmp_path, after=STEPS)
-    saved = ckpt.load(tmp_path / [e for e in events if isinstance(e, CheckpointEvent)][-1].path, "d")
+    saved = ckpt.load(tmp_path / [e for e in events if isinstance(e, CheckpointEvent)][-1].path)
     assert (saved.position.iteration, saved.position.prepared) == (0, STEPS)
     assert not torch.equal(before, tokens(made))
     for name, tensor in student.items():
@@ -101,7 +101,7 @@ def test_resume_within_the_stage_is_bit_exact(tmp_path: Path, stop_at: int) -> N
     whole, all_events = go(whole_parts, tmp_path / "whole")
     early = stop_in_preparation(parts(), tmp_path / "a", after=stop_at)
     last = [e for e in early if isinstance(e, CheckpointEvent)][-1]
-    assert ckpt.load(tmp_path / "a" / last.path, "d").position.prepared == stop_at
+    assert ckpt.load(tmp_path / "a" / last.path).position.prepared == stop_at
     second_parts = parts()
     second, late = go(second_parts, tmp_path / "b", resume=tmp_path / "a" / last.path)
     assert isinstance(late[0], RewoundEvent)
@@ -135,7 +135,7 @@ def test_resume_after_the_stage_with_random_masks_and_own_batch_norms_is_bit_exa
     assert series(early) | series(late) == series(all_events)
     for name, tensor in whole.last_student.items():
         assert torch.equal(tensor, second.last_student[name]), name
-    states = [ckpt.load(tmp_path / folder / path, "d").methods for folder, path in last_of(all_events, late)]
+    states = [ckpt.load(tmp_path / folder / path).methods for folder, path in last_of(all_events, late)]
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         assert torch.equal(tensor, states[1][name]), name

@@ -31,7 +31,7 @@ def go(
     """`stop` sees the events so far every time that the loop asks."""
     events: list[Any] = []
     outcome = train(
-        parts, job, Run(folder=folder, cache=folder, resume=resume, attempt=2 if resume else 1), spec_digest="d",
+        parts, job, Run(folder=folder, cache=folder, resume=resume, attempt=2 if resume else 1),
         emit=events.append, should_stop=lambda: stop is not None and stop(events),
         mask_picture=lambda values: np.zeros((*values.shape, 3), np.uint8),
     )  # fmt: skip
