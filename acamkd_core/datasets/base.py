@@ -76,6 +76,7 @@ class Dataset(Protocol):
     """A dataset after `open_dataset(spec, roots)`: everything but the pixels is known, and was checked cheaply."""
 
     name: str
+    format: str
     task: str
     classes: list[ClassInfo]
     digest: str  # 12 hex digits over relative paths, sizes and classes: the version that users see

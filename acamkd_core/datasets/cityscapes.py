@@ -61,6 +61,8 @@ class Cityscapes(MaskDataset):
         strict: refuse missing masks. Inspection opens with False and reports them.
     """
 
+    format = "cityscapes"
+
     classes_from: ClassVar[str] = "Cityscapes' label table"
 
     def __init__(self, spec: CityscapesDataset, root: Path, *, roots: Sequence[Path] = (), strict: bool = True) -> None:

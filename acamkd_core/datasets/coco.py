@@ -34,6 +34,8 @@ class CocoFolder(BoxDataset):
         strict: refuse missing images and foreign ids. Inspection opens with False and reports them.
     """
 
+    format = "coco"
+
     def __init__(
         self,
         spec: CocoDataset,

@@ -16,7 +16,12 @@ class FileDataset:
         root: resolved folder of the dataset.
         name: shown to users.
         roots: folders that links may lead to; empty: anywhere.
+
+    Attributes:
+        format: of the spec's formats, the one that it is read by.
     """
+
+    format: str
 
     def __init__(self, root: Path, *, name: str, roots: Sequence[Path]) -> None:
         self.root = root

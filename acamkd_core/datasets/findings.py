@@ -137,6 +137,7 @@ def write_up(
     return InspectionReport(
         name=dataset.name,
         digest=dataset.digest,
+        format=dataset.format,
         task=dataset.task,
         ignore_id=ignore_id,
         findings=sorted(findings, key=lambda one: (one.severity != "error", one.code)),

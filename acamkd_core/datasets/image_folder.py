@@ -55,6 +55,8 @@ class ImageFolder(FileDataset):
         strict: refuse classes that the training split does not know. Inspection opens with False and reports them.
     """
 
+    format = "image_folder"
+
     task = "classification"
     ignore_id = None
 

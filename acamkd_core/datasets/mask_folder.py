@@ -23,6 +23,8 @@ class MaskFolder(MaskDataset):
         strict: refuse missing masks. Inspection opens with False and reports them.
     """
 
+    format = "mask_folder"
+
     def __init__(
         self,
         spec: MaskFolderDataset,

@@ -132,6 +132,8 @@ class VocMasks(MaskDataset):
         strict: refuse missing images and masks. Inspection opens with False and reports them.
     """
 
+    format = "voc"
+
     classes_from: ClassVar[str] = "VOC's list, or classes.json,"
 
     def __init__(self, spec: VocDataset, root: Path, *, roots: Sequence[Path] = (), strict: bool = True) -> None:
@@ -168,6 +170,8 @@ class VocBoxes(BoxDataset):
         roots: folders that links may lead to; empty: anywhere.
         strict: refuse missing files and broken annotations. Inspection opens with False and reports them.
     """
+
+    format = "voc"
 
     def __init__(self, spec: VocDataset, root: Path, *, roots: Sequence[Path] = (), strict: bool = True) -> None:
         super().__init__(root, name=root.name, roots=roots)

@@ -47,6 +47,8 @@ class Yolo(BoxDataset):
         strict: refuse missing images and broken lines. Inspection opens with False and reports them.
     """
 
+    format = "yolo"
+
     def __init__(self, spec: YoloDataset, root: Path, *, roots: Sequence[Path] = (), strict: bool = True) -> None:
         super().__init__(root, name=root.name, roots=roots)
         path = root / spec.data_file if spec.data_file is not None else find_data_file(root)

@@ -57,6 +57,7 @@ class InspectionReport(BaseModel):
 
     name: str
     digest: str
+    format: str | None = Field(default=None, description="Format that the folder was read by; null in old reports.")
     task: str
     ignore_id: int | None = Field(default=None, description="Mask id without a class; null where labels are no masks.")
     findings: list[Finding]

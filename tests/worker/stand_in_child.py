@@ -126,7 +126,8 @@ def export(say: Sayer, folder: pathlib.Path, state: str, slow: float, weight: fl
 
 def inspect(say: Sayer, folder: pathlib.Path) -> int:
     report = {
-        "name": "streets", "digest": "3f9c1e" + "0" * 58, "task": "semantic_segmentation", "ignore_id": 255, "seconds": 0.1,
+        "name": "streets", "digest": "3f9c1e" + "0" * 58, "format": "mask_folder",
+        "task": "semantic_segmentation", "ignore_id": 255, "seconds": 0.1,
         "findings": [], "splits": [{"role": "train", "images": 3, "labelled": 3, "pixels": 9, "ignored": 0}], "sizes": [],
         "classes": [{"index": 0, "id": 0, "name": "road", "color": [1, 2, 3], "pixels": {"train": 9}, "images": {"train": 3}}],
     }  # fmt: skip

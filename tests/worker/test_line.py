@@ -68,7 +68,8 @@ def test_an_inspection_fills_its_dataset(bench: Bench) -> None:
     with read_session(bench.engine) as session:
         row = datasets.get(session, project_id=DEFAULT_PROJECT, ref="streets")
         assert row is not None
-        assert (row.state, row.images["train"], row.classes[0]["name"]) == ("ready", 3, "road")
+        assert (row.state, row.format) == ("ready", "mask_folder")  # registered as `auto`
+        assert (row.images["train"], row.classes[0]["name"]) == (3, "road")
         assert row.contact_sheet is not None
 
 

@@ -74,6 +74,7 @@ def test_archives_unpacked_apart_and_extra_images(tmp_path: Path) -> None:
 
 def test_a_sound_folder_has_no_findings_and_right_counts(tmp_path: Path) -> None:
     report = inspected(write_cityscapes(tmp_path))
+    assert report.format == "cityscapes"
     assert (report.ok, report.findings, report.ignore_id) == (True, [], 255)
     masks = np.stack([np.asarray(Image.open(p)) for p in tmp_path.glob("gtFine/train/*/*_labelIds.png")])
     unscored = [i for i, train in TRAIN_IDS.items() if train == 255]

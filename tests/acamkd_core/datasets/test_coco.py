@@ -68,6 +68,7 @@ def test_empty_training_images_can_be_skipped(tmp_path: Path) -> None:
 
 def test_a_sound_folder_has_right_counts_and_names_only_what_it_is(tmp_path: Path) -> None:
     report = inspected(write_coco(tmp_path))
+    assert report.format == "coco"
     assert report.ok
     assert {finding.code for finding in report.findings} == {"dataset.category_gaps", "dataset.no_boxes"}
     assert [(s.images, s.labelled, s.boxes) for s in report.splits] == [(4, 4, 9), (3, 3, 6), (3, 3, 6)]

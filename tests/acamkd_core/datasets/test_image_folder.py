@@ -80,6 +80,7 @@ def test_the_version_follows_names_sizes_and_classes(tmp_path: Path) -> None:
 
 def test_a_whole_folder_has_no_findings_and_is_counted(tmp_path: Path) -> None:
     report = _inspect(write_shapes(tmp_path / "shapes"))
+    assert report.format == "image_folder"
     assert report.ok
     assert report.findings == []
     assert report.task == "classification"

@@ -29,6 +29,7 @@ def test_a_sound_dataset_has_no_findings_and_right_counts(tmp_path: Path) -> Non
     dataset = open_dataset(AutoDataset(root=str(tmp_path)))
     report = inspect_dataset(dataset, progress=lambda done, total: calls.append((done, total)))
     assert report.ok
+    assert report.format == "mask_folder"
     assert report.findings == []
     assert calls == [(i, 6) for i in range(1, 7)]
     masks = np.stack([np.asarray(Image.open(path)) for path in sorted((tmp_path / "masks/train").iterdir())])

@@ -30,6 +30,7 @@ def opened(root: Path, labels: str, *, strict: bool = True, **fields: Any) -> An
 
 def found(root: Path, labels: str) -> list[Finding]:
     report = inspect_dataset(opened(root, labels, strict=False))
+    assert report.format == "voc"
     return [finding for finding in report.findings if finding.code not in SOUND]
 
 

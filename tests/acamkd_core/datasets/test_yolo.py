@@ -114,6 +114,7 @@ def test_the_version_is_of_labels_too(tmp_path: Path) -> None:
 
 def test_a_sound_folder_has_right_counts_and_names_only_what_it_is(tmp_path: Path) -> None:
     report = inspected(write_yolo(tmp_path))
+    assert report.format == "yolo"
     assert report.ok
     assert {finding.code for finding in report.findings} == SOUND
     assert [(s.images, s.labelled, s.boxes) for s in report.splits] == [(4, 4, 9), (3, 3, 6), (3, 3, 6)]
