@@ -4,6 +4,9 @@ import { recipesQuery, type Recipe } from '@/api/recipes';
 import { Command } from '@/components/command';
 import { primaryMetric } from '@/lib/metric';
 
+/** A paper's figure as it is printed: 41.0, 78.07. */
+const printed = (value: number): string => (Number.isInteger(value) ? value.toFixed(1) : String(value));
+
 /** Rows of the papers' tables: what was printed, and a job that starts from it. */
 export function Recipes() {
   const recipes = useQuery(recipesQuery());
@@ -43,7 +46,7 @@ function Row({ recipe }: { recipe: Recipe }) {
       </td>
       <td className="only-wide muted">{recipe.teacher ?? 'alone'}</td>
       <td className="only-wide muted">{recipe.student}</td>
-      <td className="num">{recipe.expected ? `${recipe.expected.value} ${primaryMetric(recipe.task).label}` : ''}</td>
+      <td className="num">{recipe.expected ? `${printed(recipe.expected.value)} ${primaryMetric(recipe.task).label}` : ''}</td>
       <td className="only-wide help">{recipe.source}{recipe.status === 'reproduced' && ' (reproduced here)'}</td>
     </tr>
   );
