@@ -19,6 +19,7 @@ LEVELS = ["p3", "p4", "p5", "p6", "p7"]
 # At the first step the terms are far above the supervised loss (1.8): at weight 1 MSE by a factor of 6, ACAM-KD and FGD by 12,
 # CWD by 3, MGD at the paper's 2e-5 by 3, PKD at the paper's 6 by 16. So the values reach below the papers' own.
 WEIGHTS: dict[str, tuple[float, float, float]] = {
+    "logit": (0.25, 1.0, 4.0),
     "feature_mse": (0.1, 0.5, 2.0),
     "acam": (0.1, 0.5, 2.0),
     "cwd": (0.5, 2.0, 10.0),
@@ -26,7 +27,7 @@ WEIGHTS: dict[str, tuple[float, float, float]] = {
     "pkd": (0.6, 2.0, 6.0),
     "fgd": (0.3, 1.0, 4.0),
 }
-ARMS = ("none", "feature_mse", "acam", "feature_mse_matched", "pkd", "cwd", "mgd", "fgd")
+ARMS = ("none", "logit", "feature_mse", "acam", "feature_mse_matched", "pkd", "cwd", "mgd", "fgd")
 PYRAMID = {"family": "retinanet", "backbone": "mobilenet_v2", "head_depth": 2}
 TEACHER = {**PYRAMID, "width": 1.0, "fpn_channels": 64}
 SMALL = {**PYRAMID, "width": 0.35, "fpn_channels": 32}

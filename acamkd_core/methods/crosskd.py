@@ -34,8 +34,7 @@ from torch.nn import functional as F
 
 from acamkd_core.methods.align import constant, full_precision, match_size, refuse_far
 from acamkd_core.methods.base import LevelPair, Method, StepContext
-from acamkd_core.models.base import DenseHead
-from acamkd_core.spec.errors import CoreError
+from acamkd_core.methods.dense import dense_heads
 from acamkd_core.spec.methods import CrosskdTerm
 from acamkd_core.torchvision_compat import torchvision
 
@@ -85,25 +84,14 @@ class Crosskd(Method):
         self.adapters = nn.ModuleList(nn.Conv2d(student, teacher, 1) for _ in range(2 if student != teacher else 0))
 
     def forward(self, ctx: StepContext) -> dict[str, Tensor]:
-        """Raises CoreError: `method.other_head` (a job is refused before; see `spec.fit`), `method.needs_boxes`."""
+        """Raises CoreError: the codes of `dense_heads`."""
         for pair in self.pairs:
             have, want = (
                 out.features[name].shape[-2:]
                 for out, name in ((ctx.student, pair.name), (ctx.teacher, pair.teacher_name))
             )
             refuse_far((have[0], have[1]), (want[0], want[1]), level=pair.name)
-        own, other, boxes = ctx.student_head, ctx.teacher_head, ctx.boxes()
-        if not (isinstance(own, DenseHead) and isinstance(other, DenseHead) and type(own) is type(other)):
-            raise CoreError(
-                "method.other_head",
-                f"crosskd sends the student's head features through the teacher's head, and "
-                f"{type(own).__name__} does not fit into {type(other).__name__}",
-                hint="take a student of the teacher's family, retinanet or fcos; pkd and cankd compare pyramids",
-                field="method",
-                value="crosskd",
-            )
-        if boxes is None:
-            raise CoreError("method.needs_boxes", "crosskd needs the boxes of objects", field="method", value="crosskd")
+        own, other, boxes = dense_heads(ctx, self.name)
         sizes = [getattr(target, "size", None) for target in ctx.targets]
         stage = min(STAGE, own.depth, other.depth) if self.options.stage is None else self.options.stage
         names = [pair.teacher_name for pair in self.pairs]

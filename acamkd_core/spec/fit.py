@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from acamkd_core.spec.archs import CROSSED_LEVELS, NECK_LEVELS, Arch, entry_levels
+from acamkd_core.spec.archs import CROSSED_LEVELS, FAMILY_TASKS, NECK_LEVELS, Arch, entry_levels
 from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
@@ -51,15 +51,7 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
                     field=field,
                     value="logits",
                 )
-    if term.method == "logit" and task in HAVE_BOXES:
-        return ErrorInfo(
-            code="method.no_class_map",
-            message=f"logit compares one map of class scores, and {task.replace('_', ' ')} has none",
-            hint="cwd, pkd, mgd and feature_mse compare features",
-            field="method",
-            value=term.method,
-        )
-    if term.method == "logit" and set(term.at) != {"logits"}:
+    if term.method == "logit" and task not in HAVE_BOXES and set(term.at) != {"logits"}:
         return ErrorInfo(
             code="distill.level",
             message="logit distillation compares logits only",
@@ -81,11 +73,14 @@ def default_levels(term: MethodTerm, task: TaskName, arch: Arch | None) -> tuple
 
 
 def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorInfo | None:
-    """Why the student's head features cannot go through the teacher's head, for CrossKD; None when they can.
+    """Why the predictions of the two heads cannot be compared, for CrossKD and for a detector's logits; None when they can.
+
+    CrossKD sends the student's head features through the teacher's head; logits are compared candidate by candidate.
 
     `teacher`: None for a graph of another runtime, which is run whole.
     """
-    if term.method != "crosskd":
+    crossed = term.method == "crosskd"
+    if not crossed and not (term.method == "logit" and FAMILY_TASKS[student.family] in HAVE_BOXES):
         return None
     families = " and ".join(CROSSED_LEVELS)
 
@@ -93,14 +88,16 @@ def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorIn
         return ErrorInfo(code="method.other_head", message=message, hint=hint, field=field, value=value)
 
     if teacher is None or teacher.family not in CROSSED_LEVELS:
-        name = "a graph of another runtime" if teacher is None else f"{teacher.family}'s"
+        name = "a graph of another runtime" if teacher is None else teacher.family
         message = f"crosskd enters the teacher's head between its convolutions, and {name} has no such place"
+        if not crossed:
+            message = (
+                f"logit compares the scores of a dense head's candidates, of {families}, and the teacher is {name}"
+            )
         hint = f"{families} teachers with a student of the same family; cankd, pkd, mgd and cwd compare features"
         return refused(message, hint, "method", term.method)
     if student.family != teacher.family:
-        message = (
-            f"crosskd needs two heads of one kind: the student is a {student.family}, the teacher a {teacher.family}"
-        )
+        message = f"{term.method} needs two heads of one kind: the student is a {student.family}, the teacher a {teacher.family}"
         hint = f"a student of family {teacher.family}, or cankd and pkd, which compare pyramids of different families"
         return refused(message, hint, "method", term.method)
     levels = CROSSED_LEVELS[teacher.family]
@@ -108,9 +105,12 @@ def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorIn
         for name in names:
             if name not in levels:
                 hint = f"take {', '.join(levels)}; cankd, pkd, mgd and cwd compare features of any level"
-                return refused(f"no head looks at {name!r}, so there is nothing to cross", hint, field, name)
+                return refused(f"no head looks at {name!r}, so there is nothing to compare", hint, field, name)
+    if not crossed and term.teacher_at is not None and term.teacher_at != term.at:
+        hint = "leave teacher_at out"
+        return refused("logit compares candidates of the same level", hint, "teacher_at", ", ".join(term.teacher_at))
     depth = min(getattr(student, "head_depth", 0), getattr(teacher, "head_depth", 0))
-    if term.stage is not None and term.stage > depth:
+    if term.method == "crosskd" and term.stage is not None and term.stage > depth:
         message = f"crosskd leaves the student's head behind stage {term.stage}, and the shallower head has {depth}"
         return refused(message, f"a stage from 0 to {depth}", "stage", term.stage)
     return None
@@ -128,7 +128,7 @@ def headless_placebo(term: MethodTerm, teacher: str) -> ErrorInfo | None:
             field="placebo",
             value=term.placebo,
         )
-    if term.method == "crosskd":
+    if term.method in ("crosskd", "logit"):
         return None
     for name in term.teacher_at or term.at:
         if name in BEFORE_HEAD or name in NECK_LEVELS.get(teacher, ()):

@@ -264,9 +264,10 @@ class JobSpec(SpecModel):
                 field="train.cache_teacher",
                 hint="set augment so, or leave train.cache_teacher out",
             )
-        if self.train.cache_teacher is not None and any(term.method == "crosskd" for term in self.distill):
+        predictions = ("crosskd", "logit") if self.task == "detection" else ()
+        if self.train.cache_teacher is not None and any(term.method in predictions for term in self.distill):
             raise refusal(
-                "crosskd reads the teacher's predictions, and the cache keeps its levels only",
+                "crosskd and a detector's logit read the teacher's predictions, and the cache keeps its levels only",
                 field="train.cache_teacher",
                 hint="leave train.cache_teacher out",
             )

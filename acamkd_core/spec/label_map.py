@@ -153,8 +153,8 @@ def mapped_misfit(term: MethodTerm, task: str, matched: Matched) -> ErrorInfo | 
     """Why a term cannot work with a teacher whose classes are mapped, with its `field` inside the term; None when it can."""
     if matched.identity:
         return None
-    if term.method == "crosskd":
-        message = "crosskd compares the class scores of two heads, and the teacher's are of other classes"
+    if term.method == "crosskd" or (term.method == "logit" and task == "detection"):
+        message = f"{term.method} compares the class scores of two heads, and the teacher's are of other classes"
     elif term.method in THROUGH_TEACHER and (task == "detection" or matched.unknown):
         message = f"{term.method} trains its tokens on the dataset's labels, and the teacher does not know all of them"
     else:

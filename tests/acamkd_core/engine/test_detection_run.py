@@ -181,14 +181,19 @@ def test_tasks_that_do_not_fit_are_refused(tmp_path: Path, cache: Path, teacher:
             parse_job(BASE | changes)
 
 
-def test_the_students_head_crosses_the_teachers_or_is_refused(tmp_path: Path, cache: Path, teacher: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "terms"), [("crosskd", {"loss/crosskd/class", "loss/crosskd/box"}), ("logit", {"loss/logit"})]
+)
+def test_predictions_of_both_heads_are_compared_or_refused(
+    tmp_path: Path, cache: Path, teacher: Path, method: str, terms: set[str]
+) -> None:
     """Heads of 16 and 24 channels; images of one batch differ in size, so anchors of the padding must not count."""
-    changes = distilled(teacher) | {"distill": "crosskd", "schedule": {"iterations": 4}, "exports": ["safetensors"]}
+    changes = distilled(teacher) | {"distill": method, "schedule": {"iterations": 4}, "exports": ["safetensors"]}
     changes["augment"] = {"scale": [0.7, 1.5], "resize": {"short": 80, "max": 110}}
     result, events = go(tmp_path, cache, **changes)
     assert result.status == "succeeded", result.error
     names = {name for event in events if event.type == "metrics" for name in event.values}
-    assert {"loss/crosskd/class", "loss/crosskd/box"} <= names
+    assert terms <= names
     other = {"arch": {"family": "fcos", "backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 32}}
     result, _ = go(tmp_path / "b", cache, **changes | {"student": other})
     assert result.error is not None

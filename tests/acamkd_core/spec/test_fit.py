@@ -25,7 +25,7 @@ def term(method: str, **options: Any) -> MethodTerm:
     ("fgd", "detection", None),
     ("maskd", "semantic_segmentation", None),
     ("logit", "semantic_segmentation", None),
-    ("logit", "detection", "method.no_class_map"),
+    ("logit", "detection", None),
     *((method, "classification", None) for method in ("logit", "feature_mse", "pkd")),
     *((method, "classification", "method.needs_positions") for method in ("acam", "cwd", "mgd", "maskd")),
     ("fgd", "classification", "method.needs_boxes"),
