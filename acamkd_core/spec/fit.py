@@ -88,7 +88,7 @@ def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorIn
         return ErrorInfo(code="method.other_head", message=message, hint=hint, field=field, value=value)
 
     if teacher is None or teacher.family not in CROSSED_LEVELS:
-        name = "a graph of another runtime" if teacher is None else teacher.family
+        name: str = "a graph of another runtime" if teacher is None else teacher.family
         message = f"crosskd enters the teacher's head between its convolutions, and {name} has no such place"
         if not crossed:
             message = (
