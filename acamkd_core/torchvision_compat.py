@@ -4,7 +4,7 @@ Import torchvision only through this file: `from acamkd_core.torchvision_compat 
 module first. Where torch and torchvision come from matching builds it does nothing. Elsewhere (a CUDA-built
 torchvision beside a CPU-only torch) the operators do not load, and the plain import fails on `torchvision::nms`;
 here the three operators that networks call are then defined in Python: identical NMS, roi_align by `grid_sample`.
-Image decoding (`torchvision.io`) and `deform_conv2d` stay unavailable.
+Image decoding (`torchvision.io`) and `deform_conv2d` stay unavailable; `models/deform.py` does without the latter.
 """
 
 from __future__ import annotations

@@ -21,15 +21,23 @@ from torch import Tensor, nn
 from acamkd_core import ranks
 from acamkd_core.models.anchors import Sizes, clip_each
 from acamkd_core.models.backbones import build_backbone
-from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, Selection, at_least_fp32
-from acamkd_core.models.pyramid import LEVELS, STRIDES, build_pyramid, map_sizes, pyramid_levels
+from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, Selection
+from acamkd_core.models.pyramid import (
+    GROUPS,
+    LEVELS,
+    STRIDES,
+    build_pyramid,
+    flat_maps,
+    grid_points,
+    map_sizes,
+    pyramid_levels,
+)
 from acamkd_core.spec.archs import FCOSArch
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
 
 PRIOR = 0.01
 RADIUS = 1.5  # of centre sampling, in strides
-GROUPS = 32
 
 
 @dataclass
@@ -100,9 +108,9 @@ class PointHead(DenseHead):
 
     def predictions(self, raw: PointMaps, levels: Sequence[str]) -> tuple[Tensor, Tensor]:
         chosen = _only(raw, levels)
-        sides_NA4 = _flat(chosen.sides)
+        sides_NA4 = flat_maps(chosen.sides)
         points, strides = (one.to(sides_NA4) for one in _points_of(chosen))
-        return _flat(chosen.classes), _boxes(sides_NA4, points, strides)
+        return flat_maps(chosen.classes), _boxes(sides_NA4, points, strides)
 
     def assign(
         self, raw: PointMaps, levels: Sequence[str], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int] | None]
@@ -150,7 +158,7 @@ class FCOS(Detector):
         sizes: Sizes = None,
     ) -> dict[str, Tensor]:
         raw: PointMaps = out.raw
-        logits_NAK, sides_NA4, centres_NA1 = _flat(raw.classes), _flat(raw.sides), _flat(raw.centres)
+        logits_NAK, sides_NA4, centres_NA1 = flat_maps(raw.classes), flat_maps(raw.sides), flat_maps(raw.centres)
         points_A2, strides_A = _points_of(raw)
         with torch.autocast(device_type=logits_NAK.device.type, enabled=False):
             zero = logits_NAK.sum() * 0 + sides_NA4.sum() * 0 + centres_NA1.sum() * 0
@@ -175,9 +183,9 @@ class FCOS(Detector):
 
     def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         raw: PointMaps = out.raw
-        scores_NAK = (_flat(raw.classes).sigmoid() * _flat(raw.centres).sigmoid()).sqrt()
-        points_A2, strides_A = _points(raw.levels, map_sizes(raw.classes), scores_NAK.device)
-        return scores_NAK, clip_each(_boxes(_flat(raw.sides), points_A2, strides_A), image_size, sizes)
+        scores_NAK = (flat_maps(raw.classes).sigmoid() * flat_maps(raw.centres).sigmoid()).sqrt()
+        points_A2, strides_A = grid_points(raw.levels, map_sizes(raw.classes), scores_NAK.device)
+        return scores_NAK, clip_each(_boxes(flat_maps(raw.sides), points_A2, strides_A), image_size, sizes)
 
     @property
     def head(self) -> nn.Module:
@@ -206,21 +214,8 @@ def match_points(boxes_G4: Tensor, points_A2: Tensor, strides_A: Tensor) -> Tens
     return match_A
 
 
-def _points(levels: Sequence[int], sizes: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """(positions A2 in pixels, at multiples of their strides; strides A)."""
-    points, strides = [], []
-    for level, (height, width) in zip(levels, sizes, strict=True):
-        stride = float(STRIDES[level])
-        y = torch.arange(height, device=device, dtype=torch.float32) * stride
-        x = torch.arange(width, device=device, dtype=torch.float32) * stride
-        y_HW, x_HW = torch.meshgrid(y, x, indexing="ij")
-        points.append(torch.stack([x_HW, y_HW], dim=-1).reshape(-1, 2))
-        strides.append(torch.full((height * width,), stride, device=device))
-    return torch.cat(points), torch.cat(strides)
-
-
 def _points_of(raw: PointMaps) -> tuple[Tensor, Tensor]:
-    return _points(raw.levels, map_sizes(raw.classes), raw.classes[0].device)
+    return grid_points(raw.levels, map_sizes(raw.classes), raw.classes[0].device)
 
 
 def _only(raw: PointMaps, levels: Sequence[str]) -> PointMaps:
@@ -240,8 +235,3 @@ def _centreness(boxes_P4: Tensor, points_P2: Tensor) -> Tensor:
     """Equation 3 of the paper: 1 in the middle of a box, 0 at its edge."""
     before, after = points_P2 - boxes_P4[:, :2], boxes_P4[:, 2:] - points_P2
     return (torch.minimum(before, after) / torch.maximum(before, after)).prod(dim=1).sqrt()
-
-
-def _flat(maps: Sequence[Tensor]) -> Tensor:
-    """NXHW of every level as one N x A x X, fp32 or more."""
-    return torch.cat([at_least_fp32(one).flatten(2).transpose(1, 2) for one in maps], dim=1)

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acamkd_core.models.base import Backbone, Level
+from acamkd_core.models.base import Backbone, Level, at_least_fp32
 from acamkd_core.spec.archs import PyramidArch
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 STRIDES = (8, 16, 32, 64, 128)
+GROUPS = 32  # of group norm, in necks and heads
 
 
 class Pyramid(nn.Module):
@@ -29,26 +30,32 @@ class Pyramid(nn.Module):
         channels: channels of every output.
         p6_from: `c5` (RetinaNet's paper), `p5` (torchvision, FCOS) or `pool` (Faster R-CNN).
         p7_relu: as the paper has it; without it p7 is made of p6 itself (mmdetection's RetinaNet).
+        group_norm: behind every convolution, in place of its bias (RepPoints).
     """
 
-    def __init__(self, inputs: Sequence[int], channels: int, p6_from: str, *, p7_relu: bool = True) -> None:
+    def __init__(
+        self, inputs: Sequence[int], channels: int, p6_from: str, *, p7_relu: bool = True, group_norm: bool = False
+    ) -> None:
         super().__init__()
-        self.inner_blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(count, channels, 1)) for count in inputs)
-        self.layer_blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1)) for _ in inputs)
+
+        def block(count: int, kernel: int, stride: int = 1) -> nn.Sequential:
+            padding = kernel // 2
+            conv = nn.Conv2d(count, channels, kernel, stride=stride, padding=padding, bias=not group_norm)
+            return nn.Sequential(conv, nn.GroupNorm(GROUPS, channels)) if group_norm else nn.Sequential(conv)
+
+        self.inner_blocks = nn.ModuleList(block(count, 1) for count in inputs)
+        self.layer_blocks = nn.ModuleList(block(channels, 3) for _ in inputs)
         first = inputs[-1] if p6_from == "c5" else channels
         self.p6_from, self.p7_relu = p6_from, p7_relu
         if p6_from != "pool":
-            self.extra_blocks = nn.ModuleDict(
-                {
-                    "p6": nn.Conv2d(first, channels, 3, stride=2, padding=1),
-                    "p7": nn.Conv2d(channels, channels, 3, stride=2, padding=1),
-                }
-            )
+            extra = {"p6": block(first, 3, stride=2), "p7": block(channels, 3, stride=2)}
+            # torchvision's names: the bare convolution where there is no norm.
+            self.extra_blocks = nn.ModuleDict({name: one if group_norm else one[0] for name, one in extra.items()})
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Levels by name, finest first."""
@@ -67,10 +74,10 @@ class Pyramid(nn.Module):
         return {**named, "p6": p6, "p7": p7}
 
 
-def build_pyramid(arch: PyramidArch, backbone: Backbone) -> Pyramid:
+def build_pyramid(arch: PyramidArch, backbone: Backbone, *, group_norm: bool = False) -> Pyramid:
     """The neck that fits the backbone."""
     c3, c4, c5 = (backbone.levels[name].channels for name in ("c3", "c4", "c5"))
-    return Pyramid((c3, c4, c5), arch.fpn_channels, arch.p6_from, p7_relu=arch.p7_relu)
+    return Pyramid((c3, c4, c5), arch.fpn_channels, arch.p6_from, p7_relu=arch.p7_relu, group_norm=group_norm)
 
 
 def pyramid_levels(backbone: Backbone, channels: int) -> dict[str, Level]:
@@ -92,3 +99,21 @@ def real_cells(strides: Sequence[int], maps: Sequence[tuple[int, int]], size: tu
         real[: -(-size[0] // stride), : -(-size[1] // stride)] = True
         cells.append(real.flatten())
     return torch.cat(cells)
+
+
+def grid_points(levels: Sequence[int], sizes: Sequence[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Positions of maps of these levels (positions in p3 to p7) and sizes: (A2 in pixels, at multiples of strides; strides A)."""
+    points, strides = [], []
+    for level, (height, width) in zip(levels, sizes, strict=True):
+        stride = float(STRIDES[level])
+        y = torch.arange(height, device=device, dtype=torch.float32) * stride
+        x = torch.arange(width, device=device, dtype=torch.float32) * stride
+        y_HW, x_HW = torch.meshgrid(y, x, indexing="ij")
+        points.append(torch.stack([x_HW, y_HW], dim=-1).reshape(-1, 2))
+        strides.append(torch.full((height * width,), stride, device=device))
+    return torch.cat(points), torch.cat(strides)
+
+
+def flat_maps(maps: Sequence[Tensor]) -> Tensor:
+    """NXHW of every level as one N x A x X, fp32 or more."""
+    return torch.cat([at_least_fp32(one).flatten(2).transpose(1, 2) for one in maps], dim=1)

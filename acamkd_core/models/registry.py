@@ -13,6 +13,7 @@ from acamkd_core.models.fcos import FCOS
 from acamkd_core.models.lraspp import LRASPP
 from acamkd_core.models.mobile_deeplabv3 import MobileDeepLabV3
 from acamkd_core.models.pspnet import PSPNet
+from acamkd_core.models.reppoints import RepPoints
 from acamkd_core.models.retinanet import RetinaNet
 from acamkd_core.models.ssdlite import SSDLite
 from acamkd_core.spec.archs import (
@@ -25,6 +26,7 @@ from acamkd_core.spec.archs import (
     MobileNetV2Arch,
     MobileNetV3Arch,
     PSPNetArch,
+    RepPointsArch,
     ResNetArch,
     RetinaNetArch,
     SSDLiteArch,
@@ -39,6 +41,7 @@ FAMILIES: dict[type[Any], Callable[..., TaskModel]] = {
     LRASPPArch: LRASPP,
     RetinaNetArch: RetinaNet,
     FCOSArch: FCOS,
+    RepPointsArch: RepPoints,
     FasterRCNNArch: FasterRCNN,
     SSDLiteArch: SSDLite,
     MobileNetV2Arch: Classifier,

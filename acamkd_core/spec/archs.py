@@ -189,6 +189,23 @@ class FCOSArch(PyramidArch):
     )
 
 
+class RepPointsArch(PyramidArch):
+    """RepPoints (Yang et al. 2019): feature pyramid p3 to p7, an object as nine points, in two stages, no anchors."""
+
+    family: Literal["reppoints"] = Field(
+        description="RepPoints on a feature pyramid, with group norm in neck and head."
+    )
+    fpn_channels: int = Field(
+        default=256,
+        ge=64,
+        le=1024,
+        multiple_of=32,
+        description="Channels of the levels p3 to p7 and of the heads: at least two for each of 32 groups.",
+    )
+    head_depth: int = Field(default=3, ge=1, le=8, description="3x3 convolutions in each tower of the head.")
+    p7_relu: bool = Field(default=False, description="ReLU between P6 and P7; mmdetection's RepPoints has none.")
+
+
 class FasterRCNNArch(BackboneArch):
     """Faster R-CNN (Ren et al. 2015) on a feature pyramid p2 to p6 (Lin et al. 2017): proposals, then regions."""
 
@@ -248,6 +265,7 @@ Arch = Annotated[
     | LRASPPArch
     | RetinaNetArch
     | FCOSArch
+    | RepPointsArch
     | FasterRCNNArch
     | SSDLiteArch
     | MobileNetV2Arch
@@ -263,6 +281,7 @@ FAMILY_TASKS: dict[str, TaskName] = {
     "lraspp": "semantic_segmentation",
     "retinanet": "detection",
     "fcos": "detection",
+    "reppoints": "detection",
     "faster_rcnn": "detection",
     "ssdlite": "detection",
     "mobilenet_v2": "classification",
@@ -272,6 +291,7 @@ FAMILY_TASKS: dict[str, TaskName] = {
 NECK_LEVELS: dict[str, tuple[str, ...]] = {
     "retinanet": ("p3", "p4", "p5", "p6", "p7"),
     "fcos": ("p3", "p4", "p5", "p6", "p7"),
+    "reppoints": ("p3", "p4", "p5", "p6", "p7"),
     "faster_rcnn": ("p2", "p3", "p4", "p5", "p6"),
     "ssdlite": ("m1", "m2", "m3", "m4"),
 }

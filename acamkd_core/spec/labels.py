@@ -13,6 +13,7 @@ from acamkd_core.spec.archs import (
     MobileNetV2Arch,
     MobileNetV3Arch,
     PSPNetArch,
+    RepPointsArch,
     ResNetArch,
     RetinaNetArch,
     SSDLiteArch,
@@ -62,6 +63,8 @@ def arch_label(arch: Arch) -> str:
         return f"Faster R-CNN-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, FCOSArch):
         return f"FCOS-{_backbone(arch.backbone)}{width}"
+    if isinstance(arch, RepPointsArch):
+        return f"RepPoints-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, PSPNetArch):
         return f"PSPNet-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, LRASPPArch):

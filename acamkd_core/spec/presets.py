@@ -92,6 +92,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "retinanet-mobilenet_v2": {"family": "retinanet", "backbone": "mobilenet_v2", "fpn_channels": 128},
     "fcos-r50-fpn": {"family": "fcos", "backbone": "resnet50"},
+    "reppoints-r50-fpn": {"family": "reppoints", "backbone": "resnet50"},
+    "reppoints-r101-fpn": {"family": "reppoints", "backbone": "resnet101"},
+    "reppoints-x101-64x4d-fpn": {"family": "reppoints", "backbone": "resnext101_64x4d"},
     # The detection papers' two-stage pair.
     "faster_rcnn-resnet50": {"family": "faster_rcnn", "backbone": "resnet50"},
     "faster_rcnn-resnet101": {"family": "faster_rcnn", "backbone": "resnet101"},

@@ -36,6 +36,10 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 32, "head_depth": 1},
         {"backbone": "resnet18", "fpn_channels": 64, "head_depth": 1},
     ),
+    "reppoints": (
+        {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 64, "head_depth": 1},
+        {"backbone": "resnet18", "fpn_channels": 96, "head_depth": 1},
+    ),
     "faster_rcnn": (
         {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 16, "head_channels": 16},
         {"backbone": "resnet18", "fpn_channels": 24, "head_channels": 24},

@@ -126,8 +126,13 @@ TWO_STAGE = {
 }  # fmt: skip
 
 
+POINT_SETS = {"family": "reppoints", "backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 64, "head_depth": 1}
+
+
 @pytest.mark.parametrize(
-    "arch", [ARCH, pytest.param(TWO_STAGE, marks=pytest.mark.long)], ids=["retinanet", "faster_rcnn"]
+    "arch",
+    [ARCH, pytest.param(TWO_STAGE, marks=pytest.mark.long), pytest.param(POINT_SETS, marks=pytest.mark.long)],
+    ids=["retinanet", "faster_rcnn", "reppoints"],
 )
 def test_a_resumed_run_is_the_undisturbed_one(tmp_path: Path, cache: Path, teacher: Path, arch: dict[str, Any]) -> None:
     """Also where anchors and regions are drawn at random (Faster R-CNN)."""
@@ -145,10 +150,16 @@ def test_a_resumed_run_is_the_undisturbed_one(tmp_path: Path, cache: Path, teach
     assert resumed.metrics == whole.metrics
 
 
-def test_another_family_learns_from_the_pyramid(tmp_path: Path, cache: Path, teacher: Path) -> None:
-    """An SSDLite student: its maps are paired with the teacher's levels by stride, and its own graph passes the gate."""
-    changes = distilled(teacher, at=["m1", "m2", "m3"], teacher_at=["p4", "p5", "p6"])
-    changes |= {"student": {"arch": {"family": "ssdlite", "width": 0.35}}, "schedule": {"iterations": 4}}
+SSDLITE = {"family": "ssdlite", "width": 0.35}
+SIX_MAPS = {"at": ["m1", "m2", "m3"], "teacher_at": ["p4", "p5", "p6"]}
+
+
+@pytest.mark.parametrize(("arch", "pairs"), [(SSDLITE, SIX_MAPS), (POINT_SETS, {})], ids=["ssdlite", "reppoints"])
+def test_another_family_learns_from_the_pyramid(
+    tmp_path: Path, cache: Path, teacher: Path, arch: dict[str, Any], pairs: dict[str, Any]
+) -> None:
+    """SSDLite's maps are paired with the teacher's levels by stride, RepPoints' by name; their own graphs pass the gate."""
+    changes = distilled(teacher, **pairs) | {"student": {"arch": arch}, "schedule": {"iterations": 4}}
     result, events = go(tmp_path, cache, **changes)
     assert result.status == "succeeded", result.error
     (onnx,) = [event for event in events if event.type == "export" and event.format == "onnx"]

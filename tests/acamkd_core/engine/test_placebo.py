@@ -69,7 +69,7 @@ def test_the_loss_is_that_of_the_exchanged_maps_and_draws_stay_what_they_were() 
     assert seen("other_image", "mgd") == seen("none", "mgd", teacher[order]), "the same positions are hidden"
 
 
-@pytest.mark.parametrize("family", ["deeplabv3", "pspnet", "lraspp", "retinanet", "fcos"])
+@pytest.mark.parametrize("family", ["deeplabv3", "pspnet", "lraspp", "retinanet", "fcos", "reppoints"])
 def test_an_untrained_head_sits_on_the_teachers_own_backbone_and_neck(family: str) -> None:
     made = tiny(family)
     torch.manual_seed(5)

@@ -35,13 +35,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "segmenter": {"family": "lraspp", "backbone": "mobilenet_v2", "width": 0.35, "head_channels": 16},
     "fcos": {"family": "fcos", **PYRAMID, "fpn_channels": 64},
     "retinanet": {"family": "retinanet", **PYRAMID, "anchor_scale": 2},
+    "reppoints": {"family": "reppoints", **PYRAMID, "fpn_channels": 64},
     "ssdlite": {"family": "ssdlite", "width": 0.35},
 }
-CLASSES = {"segmenter": 11, "fcos": 5, "retinanet": 5, "ssdlite": 5}
+CLASSES = {"segmenter": 11, "fcos": 5, "retinanet": 5, "reppoints": 5, "ssdlite": 5}
 METHODS: dict[str, list[dict[str, Any]]] = {
     "segmenter": [{"method": "acam", "at": ["logits", "c5"]}, {"method": "cwd", "at": "logits"}],
     "fcos": [{"method": "acam", "at": ["p3", "p5"]}, {"method": "fgd", "at": "p4"}],
     "retinanet": [{"method": "acam", "at": ["p3", "p4"]}, {"method": "maskd", "at": "p4", "token_iterations": 4}],
+    "reppoints": [{"method": "acam", "at": ["p4"]}],
     "ssdlite": [{"method": "feature_mse", "at": "m1"}],
 }
 

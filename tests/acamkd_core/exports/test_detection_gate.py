@@ -24,7 +24,7 @@ from acamkd_core.exports.verify import GateReport, verify
 from acamkd_core.exports.verify_detection import BoxTruth, DetectionFile
 from acamkd_core.models.base import Detector
 from acamkd_core.models.registry import build_model
-from acamkd_core.spec.archs import Arch, FasterRCNNArch, RetinaNetArch
+from acamkd_core.spec.archs import Arch, FasterRCNNArch, RepPointsArch, RetinaNetArch
 from acamkd_core.spec.augment import AugmentSpec, ResizeSpec
 from acamkd_core.spec.datasets import CocoDataset
 from acamkd_core.spec.exports import Gate, OnnxExport
@@ -175,6 +175,23 @@ def test_a_graph_that_chooses_its_proposals_passes(tmp_path: Path) -> None:
     assert report.score == pytest.approx(found.map, abs=0.1)
     assert found.map > 10
     assert not gate(found, edited(found.onnx, tmp_path, lax), tmp_path).passed
+
+
+@pytest.mark.long
+def test_deformable_convolutions_pass_at_one_size_and_at_any(tmp_path: Path) -> None:
+    """RepPoints: what is read at places that depend on the image, in graphs of fixed and of free height and width."""
+    arch = RepPointsArch(family="reppoints", backbone="mobilenet_v2", width=0.35, fpn_channels=64, head_depth=1)
+    for folder in ("one", "any", "one_gate", "any_gate"):
+        (tmp_path / folder).mkdir()
+    one = learnt(arch, 70, tmp_path / "one")
+    augment = AugmentSpec(resize=ResizeSpec(short=64, max=90), pad_to=16)
+    task = DetectionTask(one.dataset.classes, augment)
+    free = exported(one.dataset, one.model, task, (64, 96), augment.aspect(), tmp_path / "any")
+    for found, name in ((one, "one_gate"), (free, "any_gate")):
+        report = gate(found, found.onnx, tmp_path / name)
+        assert report.failures == []
+        assert report.score == pytest.approx(found.map, abs=0.1)
+        assert found.map > 10
 
 
 def permuted(data: dict[str, Any]) -> None:
