@@ -169,4 +169,54 @@ FASTER_RCNN: tuple[Group, ...] = (
     ),
 )  # fmt: skip
 
-COCO: tuple[Group, ...] = (*RETINANET, *FASTER_RCNN, *FCOS, *SSDLITE)
+AFTER_NORM = "The authors compare the pyramid before its group norms, here the levels that the heads see."
+REPPOINTS_MASKD = "Weight 10 is the authors' config for RepPoints."
+NO_POINTS = "Their released config also pulls the student's points to the teacher's; here the pyramid only."
+DEFORMABLE = (
+    "FGD's and MasKD's ResNeXt-101 teacher (mmdetection's, 44.2) is a 32x4d with deformable convolutions in its backbone, which "
+    "is not built; ACAM-KD's teacher is not named closer. Here a RepPoints on an ordinary ResNeXt-101 64x4d teaches.",
+)
+NO_STEAL = (
+    "An object that no first box overlaps has no positive; in mmdetection every position that it does not overlap is its own.",
+)
+
+REPPOINTS: tuple[Group, ...] = (
+    pair_group(
+        "reppoints", "RepPoints", "r101",
+        (
+            Row("coco-reppoints-r50-alone", "alone", f"{TABLE}, student", 38.6),
+            Row(
+                "coco-reppoints-r101-r50-fgd", "fgd", f"{TABLE}, row FGD", 41.0,
+                term("fgd", foreground_weight=1.6e-3, background_weight=8e-4, attention_weight=8e-4, global_weight=8e-6),
+                ("The weights are the authors' config for RepPoints.", AFTER_NORM),
+            ),
+            Row(
+                "coco-reppoints-r101-r50-maskd", "maskd", f"{TABLE}, row MasKD", 41.1, term("maskd", weight=10.0, tokens=6),
+                (REPPOINTS_MASKD, NO_POINTS),
+            ),
+            Row("coco-reppoints-r101-r50-acam", "acam", TABLE, 42.5),
+        ),
+        mark=40.5, student=" (36.85M)", deviations=NO_STEAL,
+    ),
+    pair_group(
+        "reppoints", "RepPoints", "x101",
+        (
+            Row(
+                "coco-reppoints-x101-r50-maskd", "maskd", f"{TABLE}, ResNeXt-101, row MasKD", 41.8,
+                term("maskd", weight=10.0, tokens=6), (REPPOINTS_MASKD, NO_POINTS),
+            ),
+            Row(
+                "coco-reppoints-x101-r50-freekd", "freekd", f"{TABLE}, ResNeXt-101, row FreeKD", 42.4, term("freekd"), FREEKD,
+            ),
+            Row("coco-reppoints-x101-r50-acam", "acam", f"{TABLE}, ResNeXt-101", 42.8),
+        ),
+        mark=None, student=" (36.85M)", deviations=(*NO_STEAL, *DEFORMABLE),
+    ),
+    teacher_group("reppoints", "RepPoints", "r101", f"{TABLE}, teacher", 40.5, deviations=NO_STEAL),
+    teacher_group(
+        "reppoints", "RepPoints", "x101", "No RepPoints on an ordinary ResNeXt-101 64x4d is in these papers", None,
+        deviations=(*NO_STEAL, *DEFORMABLE),
+    ),
+)  # fmt: skip
+
+COCO: tuple[Group, ...] = (*RETINANET, *FASTER_RCNN, *REPPOINTS, *FCOS, *SSDLITE)

@@ -33,6 +33,7 @@ QUICK = {
     "coco-retinanet-r101-r50-acam",
     "coco-retinanet-x101-r50-freekd",
     "coco-fcos-r101-r50-fgd",
+    "coco-reppoints-r101-r50-acam",
     "coco-ssdlite-mobilenet_v2-alone",
     "cityscapes-deeplabv3-r101-r18-maskd",
     "cityscapes-deeplabv3-r101-mobilenet_v2-acam",
@@ -44,6 +45,7 @@ QUICK = {
 OWN = (
     "coco-retinanet-r101-r50-acam",
     "coco-faster_rcnn-r101-r50-acam",
+    "coco-reppoints-r101-r50-acam",
     "cityscapes-deeplabv3-r101-r18-acam",
     "cityscapes-deeplabv3-r101-mobilenet_v2-acam",
     "cityscapes-deeplabv3-r101-pspnet-r18-acam",

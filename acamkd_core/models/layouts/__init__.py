@@ -19,6 +19,7 @@ LAYOUTS: tuple[Layout, ...] = (
     openmmlab.PSPNET,
     openmmlab.RETINANET,
     openmmlab.FCOS,
+    openmmlab.REPPOINTS,
 )
 LAYOUT_NAMES = tuple(dict.fromkeys(layout.name for layout in LAYOUTS))
 

@@ -101,20 +101,54 @@ RETINANET = Layout(
     ignored=_BEHIND,
 )
 
-# A tower is convolution, group norm, ReLU in a row; the outputs were called fcos_cls ... before version 2.3.
+# A tower is convolution, group norm, ReLU in a row.
+_TOWERS = tuple(
+    (rf"^bbox_head\.{theirs}\.{n}\.{part}\.", f"box_head.{ours}.{3 * n + place}.")
+    for theirs, ours in (("cls_convs", "class_tower"), ("reg_convs", "box_tower"))
+    for part, place in (("conv", 0), ("gn", 1))
+    for n in range(8)
+)
+
+# The outputs were called fcos_cls ... before version 2.3.
 FCOS = Layout(
     name="mmdet",
     groups=(
         (
             *_NECK,
-            *((rf"^bbox_head\.cls_convs\.{n}\.conv\.", f"box_head.class_tower.{3 * n}.") for n in range(8)),
-            *((rf"^bbox_head\.cls_convs\.{n}\.gn\.", f"box_head.class_tower.{3 * n + 1}.") for n in range(8)),
-            *((rf"^bbox_head\.reg_convs\.{n}\.conv\.", f"box_head.box_tower.{3 * n}.") for n in range(8)),
-            *((rf"^bbox_head\.reg_convs\.{n}\.gn\.", f"box_head.box_tower.{3 * n + 1}.") for n in range(8)),
+            *_TOWERS,
             (r"^bbox_head\.(?:conv|fcos)_cls\.", "box_head.cls_logits."),
             (r"^bbox_head\.(?:conv|fcos)_reg\.", "box_head.bbox_reg."),
             (r"^bbox_head\.(?:conv|fcos)_centerness\.", "box_head.bbox_ctrness."),
             (r"^bbox_head\.scales\.(\d)\.scale$", r"box_head.scales.\1"),
+        ),
+        *_BACKBONES,
+    ),
+    ignored=_BEHIND,
+)
+
+# Neck and towers have group norms, and convolutions without biases; deformable convolutions are a bare weight.
+REPPOINTS = Layout(
+    name="mmdet",
+    groups=(
+        (
+            *(
+                (rf"^neck\.{theirs}\.{part}\.", rf"neck.{ours}.{place}.")
+                for part, place in (("conv", 0), ("gn", 1))
+                for theirs, ours in (
+                    (r"lateral_convs\.(\d)", r"inner_blocks.\1"),
+                    (r"fpn_convs\.3", "extra_blocks.p6"),
+                    (r"fpn_convs\.4", "extra_blocks.p7"),
+                    (r"fpn_convs\.(\d)", r"layer_blocks.\1"),
+                )
+            ),
+            *_TOWERS,
+            (r"^bbox_head\.reppoints_pts_init_conv\.", "box_head.initial_conv."),
+            (r"^bbox_head\.reppoints_pts_init_out\.", "box_head.initial_points."),
+            (r"^bbox_head\.reppoints_pts_refine_conv\.", "box_head.refined_conv."),
+            (r"^bbox_head\.reppoints_pts_refine_out\.", "box_head.refined_points."),
+            (r"^bbox_head\.reppoints_cls_conv\.", "box_head.class_conv."),
+            (r"^bbox_head\.reppoints_cls_out\.", "box_head.cls_logits."),
+            (r"^bbox_head\.moment_transfer$", "box_head.moment_transfer"),
         ),
         *_BACKBONES,
     ),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.fcos import FCOS
 from acamkd_core.models.registry import build_model
+from acamkd_core.models.reppoints import RepPoints
 from acamkd_core.models.retinanet import RetinaNet
 from acamkd_core.models.segmenter import ContextSegmenter
 from acamkd_core.models.weights import LoadReport, load_weights
@@ -29,6 +30,7 @@ from tests.acamkd_core.models.openmmlab_reference import (
     MMSegmenter,
     PSPHead,
 )
+from tests.acamkd_core.models.reppoints_reference import MMRepPoints, moment_box
 
 ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
 RAW = Preprocess(mean=(0, 0, 0), std=(1, 1, 1))
@@ -79,8 +81,8 @@ def loud(head: nn.Module) -> None:
     for module in head.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
-            assert module.bias is not None
-            nn.init.normal_(module.bias, std=0.1)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.1)
         if isinstance(module, nn.GroupNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
@@ -162,6 +164,34 @@ def test_mmdet_fcos_with_a_caffe_backbone_and_level_scales(tmp_path: Path) -> No
         torch.testing.assert_close(out.raw.sides[level] * stride, sides[level], rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(out.raw.centres[level], centres[level], rtol=1e-4, atol=1e-4)
     assert other_classes(tmp_path, {**fields, "family": "fcos"}) == 5
+
+
+def test_mmdet_reppoints(tmp_path: Path) -> None:
+    theirs = MMRepPoints(64, 1, 5)
+    loud(theirs.bbox_head)
+    torch.nn.init.normal_(theirs.bbox_head.reppoints_pts_init_out.weight, std=0.3)  # type: ignore[union-attr, arg-type]
+    fields = {"family": "reppoints", "backbone": "resnet50", "fpn_channels": 64, "head_depth": 1}
+    ours = build(5, **fields)
+    report = carried(theirs, ours, tmp_path, strict=True)
+    assert (report.layout, report.missing, report.unexpected, report.mismatched) == ("mmdet", [], [], {})
+    assert isinstance(ours, RepPoints)
+    images = torch.rand(1, 3, 96, 128)
+    with torch.no_grad():
+        expected, out = theirs(images), ours(images)
+        _, boxes = ours.candidates(out, (10_000, 10_000))
+    outside = 0
+    for level, maps in enumerate(expected):
+        found = (out.raw.classes[level], out.raw.initial[level], out.raw.refined[level])
+        for one, other in zip(found, maps, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+        outside += int((maps[1].abs() > 2).sum())
+    assert outside > 100, "points leave their neighbourhood"
+    _, _, refined = expected[1]  # p4, whose positions follow the 12 x 16 of p3
+    row, column = 3, 5
+    box = moment_box(refined[0, :, row, column].tolist(), (0.3, -0.2), 16, column, row)
+    cut = [max(0.0, one) for one in box]
+    assert boxes[0, 12 * 16 + row * 8 + column].tolist() == pytest.approx(cut, rel=1e-3, abs=1e-2)
+    assert other_classes(tmp_path, fields) == 5
 
 
 def test_caffe_strides_belong_to_bottlenecks() -> None:
