@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from acamkd_core import ranks
 from acamkd_core.engine import checkpoint as ckpt
+from acamkd_core.engine import pull
 from acamkd_core.engine.parts import Batch, Parts
 from acamkd_core.engine.randomness import generator, seed_torch
 from acamkd_core.engine.teacher import Teacher
@@ -81,10 +82,13 @@ def forward_backward(
     batch: Batch,
     position: ckpt.Position,
     watch: Watch | None,
+    *,
+    pull_too: bool = False,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Gradients of one optimizer step: with several processes each on its share of the batch, the gradients averaged.
 
-    Returns the mean of every term over micro-batches and processes, and diagnostics (of this process's images).
+    Returns the mean of every term over micro-batches and processes, and diagnostics (of this process's images; with
+    `pull_too` those of `engine.pull` are among them).
 
     Raises:
         NonFiniteLoss: when the sum of the terms is not finite, in all processes when it is not in one.
@@ -113,11 +117,13 @@ def forward_backward(
             current = dict(zip(terms, values, strict=True))
             if not math.isfinite(whole):
                 raise NonFiniteLoss(step + 1, current)
+            if pull_too and number == 0:
+                scalars |= pull.measure(parts.student, terms)
             scaler.scale(total * share).backward()
         for name, number_value in current.items():
             sums[name] = sums.get(name, 0.0) + number_value * share
         if watch is not None and context is not None and number == 0:
-            scalars = watch.diagnose(parts.methods, context)
+            scalars |= watch.diagnose(parts.methods, context)
     return sums, scalars
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from acamkd_core import ranks
 from acamkd_core.engine import checkpoint as ckpt
+from acamkd_core.engine import pull
 from acamkd_core.engine.evaluate import Score, draw_panels, evaluate, evaluation_event
 from acamkd_core.engine.learner import Learner
 from acamkd_core.engine.memory import is_out_of_memory
@@ -178,7 +179,10 @@ def train(
         before.keep()
         try:
             watching = watch if first_rank and step % diagnose_every == 0 else None
-            terms, scalars = forward_backward(learner, teacher, parts, spec, scaler, batch, position, watching)
+            terms, scalars = forward_backward(
+                learner, teacher, parts, spec, scaler, batch, position, watching,
+                pull_too=pull.is_due(step, diagnose_every) and pull.is_possible(spec.train),
+            )  # fmt: skip
             clip_or_refuse(optimizer, scaler, spec.train.grad_clip, step, terms)
         except NonFiniteLoss as error:
             before.restore()
@@ -205,6 +209,7 @@ def train(
 
         if logging:
             watch.terms(position.iteration, terms)
+            watch.pull(position.iteration, scalars.get("kd/pull"), spec.distill)
             emit(
                 MetricsEvent(
                     iteration=position.iteration,
@@ -265,15 +270,11 @@ def _loss_values(terms: dict[str, float], lr: float, scalars: dict[str, float], 
     # What a method's own parts learn from is no part of what the student hears from its teacher.
     heard = {name: value for name, value in terms.items() if name.rpartition("/")[2] not in OWN_LEARNING}
     if distilled and (whole := sum(heard.values())):
-        values["kd/share"] = sum(value for name, value in heard.items() if not _supervised(name)) / whole
+        values["kd/share"] = sum(value for name, value in heard.items() if not pull.is_supervised(name)) / whole
     # A detector's loss has parts (task/class, task/box); charts and tables want one number for every task.
     if "task" not in terms:
         values["loss/task"] = sum(value for name, value in terms.items() if name.startswith("task/"))
     return values
-
-
-def _supervised(name: str) -> bool:
-    return name.partition("/")[0] in ("task", "aux")
 
 
 def _halve(position: ckpt.Position, spec: JobSpec, error: Exception, emit: Emit) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,11 @@ from acamkd_core.engine.placebo import context_of
 from acamkd_core.methods.base import Method, StepContext
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, ProgressEvent
+from acamkd_core.spec.methods import MethodTerm
 
 ZERO_STEPS = 20  # logged steps in a row with a term of exactly 0 before it is called dead
 STARVED = 0.5  # share of the time spent waiting for data
+OUTWEIGHED = 3.0  # gradient of distillation on the student over that of the labels, twice in a row (docs/weights.md)
 
 
 def finite_or_null(values: dict[str, float]) -> dict[str, Any]:
@@ -109,6 +111,26 @@ class Watch:
                     value=name,
                 )
                 self.raise_once(iteration, "warning", info, name)
+
+    def pull(self, iteration: int, pull: float | None, distill: Sequence[MethodTerm]) -> None:
+        """Distillation that drowns the labels: the student copies features that it cannot use, and gets worse.
+
+        Args:
+            pull: `kd/pull` of this step, where it was measured.
+        """
+        if pull is None:
+            return
+        self.position.outweighed = self.position.outweighed + 1 if pull > OUTWEIGHED else 0
+        if self.position.outweighed == 2:
+            one = f"distill.0.weight near {distill[0].weight / pull:.2g} would" if len(distill) == 1 else "weights that"
+            info = ErrorInfo(
+                code="kd.outweighs_labels",
+                message=f"distillation pulls {pull:.1f} times as hard on the student as the labels (norms of the gradients)",
+                hint=f"{one} pull as hard as they do; compare with the student alone",
+                field="distill.0.weight" if len(distill) == 1 else "distill",
+                value=round(pull, 2),
+            )
+            self.raise_once(iteration, "warning", info)
 
     def starvation(self, iteration: int, data_wait: float) -> None:
         """The device waits for data more than it computes."""

@@ -66,8 +66,8 @@ class ProgressEvent(Event):
 
 
 class MetricsEvent(Event):
-    """Numbers at an iteration. Names: loss/<term>, lr, kd/mse_ratio, kd/share, mask/<set>/<stat>, val/miou (detection: val/map),
-    val/iou/<class> (val/ap/<class>).
+    """Numbers at an iteration. Names: loss/<term>, lr, kd/mse_ratio, kd/share, kd/pull, kd/agreement, mask/<set>/<stat>,
+    val/miou (detection: val/map), val/iou/<class> (val/ap/<class>).
 
     Non-finite values are written as null with their name in `non_finite`.
     """

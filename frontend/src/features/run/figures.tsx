@@ -7,6 +7,8 @@ import { maskSets, profileOf, teacherEvaluation } from './model';
 import { METRIC_NAMES } from './metric-names';
 import { useRun } from './run-context';
 
+const pulls = (pull: number | null): string => (pull === null ? '' : `pulls ${fixed(pull, 1)}× the labels`);
+
 /** The four figures above the fold. They keep their places while they are unknown. */
 export function Figures() {
   const { job, ref, evaluations } = useRun();
@@ -41,8 +43,8 @@ export function Figures() {
             : !metrics
               ? ''
               : last('kd/mse_ratio') === null
-                ? 'without the terms that only the method learns from'
-                : `KD/MSE ${fixed(last('kd/mse_ratio'), 2)}`}
+                ? pulls(last('kd/pull')) || 'without the terms that only the method learns from'
+                : [pulls(last('kd/pull')), `KD/MSE ${fixed(last('kd/mse_ratio'), 2)}`].filter(Boolean).join(', ')}
         </small>
       </Figure>
       <Figure label="Effective masks">
