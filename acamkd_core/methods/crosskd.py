@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from acamkd_core.methods.align import constant, full_precision, match_size, refuse_far
 from acamkd_core.methods.base import LevelPair, Method, StepContext
-from acamkd_core.methods.dense import dense_heads
+from acamkd_core.methods.dense import dense_heads, over_all
 from acamkd_core.spec.methods import CrosskdTerm
 from acamkd_core.torchvision_compat import torchvision
 
@@ -107,7 +107,8 @@ class Crosskd(Method):
         found_logits, found_boxes = other.predictions(other.finish(names, *crossed), names)
         logits, wanted_boxes = other.predictions(ctx.teacher.raw, names)
         with torch.autocast(logits.device.type, enabled=False):
-            weights, mass = other.assign(ctx.teacher.raw, names, boxes, sizes)
+            weights, own_mass = other.assign(ctx.teacher.raw, names, boxes, sizes)
+            mass = over_all(own_mass)
             options, weights = self.options, weights.to(logits)
             confidence = logits.sigmoid().amax(dim=2)
             classes = quality_focal_loss(found_logits, logits, weights, options.beta)

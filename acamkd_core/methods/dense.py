@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from acamkd_core import ranks
 from acamkd_core.methods.base import StepContext
 from acamkd_core.models.base import DenseHead
 from acamkd_core.spec.errors import CoreError
@@ -28,6 +29,15 @@ def dense_heads(ctx: StepContext, method: str) -> tuple[DenseHead, DenseHead, li
     if boxes is None:
         raise CoreError("method.needs_boxes", f"{method} needs the boxes of objects", field="method", value=method)
     return own, other, boxes
+
+
+def over_all(mass: float) -> float:
+    """What a sum over this process's candidates is divided by: the mean over processes is then the whole batch's quotient.
+
+    Args:
+        mass: this process's part of what the heads' own loss is divided by.
+    """
+    return max(1.0, ranks.total(mass)) / ranks.world()
 
 
 def matched(student_NAK: Tensor, teacher_NAK: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from acamkd_core.methods.align import constant, full_precision, match_size
 from acamkd_core.methods.base import LevelPair, Method, StepContext
-from acamkd_core.methods.dense import dense_heads, matched
+from acamkd_core.methods.dense import dense_heads, matched, over_all
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.methods import LogitTerm
 
@@ -87,4 +87,4 @@ class Logit(Method):
         with torch.autocast(teacher.device.type, enabled=False):
             weights, mass = other.assign(ctx.teacher.raw, theirs, boxes, sizes)
             each = binary_divergence(*matched(student, teacher), self.options.temperature)
-            return (weights.to(each).unsqueeze(2) * each).sum() / mass
+            return (weights.to(each).unsqueeze(2) * each).sum() / over_all(mass)

@@ -192,8 +192,8 @@ class DenseHead(nn.Module):
     def assign(
         self, raw: Any, levels: Sequence[str], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int] | None]
     ) -> tuple[Tensor, float]:
-        """(1 for every prediction of `predictions` that counts in this family's loss and 0 for the others, NA; what the
-        loss is divided by, at least 1).
+        """(1 for every prediction of `predictions` that counts in this family's loss and 0 for the others, NA; these
+        images' part of what the loss is divided by: whoever divides takes the sum over processes, and at least 1).
 
         Args:
             raw: the head's output, of the whole batch.

@@ -123,7 +123,7 @@ class PointHead(DenseHead):
             match_A = match_points(boxes_G4, points_A2, strides_A)
             positive = match_A >= 0
             mass += float(_centreness(boxes_G4[match_A[positive]], points_A2[positive]).sum())
-        return torch.ones(len(boxes), len(points_A2), device=points_A2.device), max(1.0, mass)
+        return torch.ones(len(boxes), len(points_A2), device=points_A2.device), mass
 
 
 class FCOS(Detector):

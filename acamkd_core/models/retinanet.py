@@ -134,7 +134,7 @@ class RetinaHead(DenseHead):
             match_A[real_A] = match_anchors(own.to(anchors_A4), anchors_A4[real_A], FOREGROUND, BACKGROUND)
             weights_A *= match_A != -2
             positives += float((match_A >= 0).sum())
-        return weights_NA, max(1.0, positives)
+        return weights_NA, positives
 
     def _anchors_of(self, raw: AnchorMaps) -> Tensor:
         return self.anchors(raw.levels, map_sizes(raw.classes), raw.classes[0].device)

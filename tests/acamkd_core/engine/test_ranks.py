@@ -41,8 +41,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
 CLASSES = {"segmenter": 11, "fcos": 5, "retinanet": 5, "reppoints": 5, "ssdlite": 5}
 METHODS: dict[str, list[dict[str, Any]]] = {
     "segmenter": [{"method": "acam", "at": ["logits", "c5"]}, {"method": "cwd", "at": "logits"}],
-    "fcos": [{"method": "acam", "at": ["p3", "p5"]}, {"method": "fgd", "at": "p4"}],
-    "retinanet": [{"method": "acam", "at": ["p3", "p4"]}, {"method": "maskd", "at": "p4", "token_iterations": 4}],
+    "fcos": [{"method": "acam", "at": ["p3", "p5"]}, {"method": "fgd", "at": "p4"}, {"method": "logit"}],
+    "retinanet": [
+        {"method": "acam", "at": ["p3", "p4"]},
+        {"method": "logit"},
+        {"method": "maskd", "at": "p4", "token_iterations": 4},
+    ],
     "reppoints": [{"method": "acam", "at": ["p4"]}],
     "ssdlite": [{"method": "feature_mse", "at": "m1"}],
 }
