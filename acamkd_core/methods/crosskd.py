@@ -12,8 +12,8 @@ its ReLU, C_T the teacher's stages after i, and mu, sigma of each channel over t
     L_box   = 1/A sum_a w_a max_k sig(p_ak) (1 - GIoU(b^_a, b_a))
     L = weight * (class_weight L_class + box_weight L_box)
 
-w_a is 0 for anchors that count in no loss (RetinaNet's in the padding, or between background and object), A the batch's positive anchors (FCOS:
-the sum of the positive positions' centre-ness), at least 1. Towers of 4: i = 3, beta 1, both weights 1; the authors' FCOS
+w_a is 0 for anchors that count in no loss (RetinaNet's in the padding, or between background and object; RepPoints' likewise, by
+the teacher's first boxes), A the batch's positive anchors (FCOS: the sum of the positive positions' centre-ness), at least 1. Towers of 4: i = 3, beta 1, both weights 1; the authors' FCOS
 takes i = 2, 0.4 and 0.75. The student's gradient goes into its tower up to stage i, its neck and its backbone.
 
 Choices the paper leaves open: where the heads' channels differ, a 1x1 convolution on each tower's map, the same for all

@@ -22,7 +22,7 @@ def dense_heads(ctx: StepContext, method: str) -> tuple[DenseHead, DenseHead, li
             "method.other_head",
             f"{method} compares the predictions of two heads, and a {type(own).__name__} and a {type(other).__name__} have "
             "no candidates in common",
-            hint="take a student of the teacher's family, retinanet or fcos; pkd and cankd compare pyramids",
+            hint="take a student of the teacher's family, retinanet, fcos or reppoints; pkd and cankd compare pyramids",
             field="method",
             value=method,
         )

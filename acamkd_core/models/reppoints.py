@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from acamkd_core import ranks
 from acamkd_core.models.anchors import Sizes, clip_each
 from acamkd_core.models.backbones import build_backbone
-from acamkd_core.models.base import Detector, ModelOutput, Normalise, at_least_fp32
+from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, at_least_fp32
 from acamkd_core.models.deform import DeformConv2d
 from acamkd_core.models.matching import IGNORED, match_boxes, match_nearest
 from acamkd_core.models.pyramid import (
@@ -74,7 +74,7 @@ def _tower(channels: int, depth: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class PointSetHead(nn.Module):
+class PointSetHead(DenseHead):
     """Two towers of 3x3 convolutions with group norm, the first points, and what is read at them. The same for all levels.
 
     moment_transfer: logarithms of the factors on a set's standard deviations, x and y.
@@ -82,6 +82,7 @@ class PointSetHead(nn.Module):
 
     def __init__(self, channels: int, depth: int, classes: int) -> None:
         super().__init__()
+        self.depth = depth
         self.class_tower, self.box_tower = _tower(channels, depth), _tower(channels, depth)
         self.initial_conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.initial_points = nn.Conv2d(channels, 2 * POINTS, 1)
@@ -99,17 +100,54 @@ class PointSetHead(nn.Module):
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - PRIOR) / PRIOR))
 
     def forward(self, levels: dict[str, Tensor]) -> PointSets:
-        raw = PointSets(tuple(index for index, name in enumerate(LEVELS) if name in levels), [], [], [])
-        for level in raw.levels:
-            value = levels[LEVELS[level]]
-            classes, boxes = self.class_tower(value), self.box_tower(value)
-            initial = self.initial_points(F.relu(self.initial_conv(boxes)))
+        present = [name for name in LEVELS if name in levels]
+        return self.finish(
+            present,
+            [self.class_tower(levels[name]) for name in present],
+            [self.box_tower(levels[name]) for name in present],
+        )
+
+    def towers(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        classes, boxes = (
+            [tower[start : start + 2] for start in range(0, len(tower), 3)]
+            for tower in (self.class_tower, self.box_tower)
+        )
+        return list(classes), list(boxes)
+
+    def finish(self, levels: Sequence[str], classes: list[Tensor], boxes: list[Tensor]) -> PointSets:
+        raw = PointSets(tuple(LEVELS.index(name) for name in levels), [], [], [])
+        for scored, placed in zip(classes, boxes, strict=True):
+            initial = self.initial_points(F.relu(self.initial_conv(placed)))
             places = _damped(initial, READING)
-            refined = self.refined_points(F.relu(self.refined_conv(boxes, places)))
-            raw.classes.append(self.cls_logits(F.relu(self.class_conv(classes, places))))
+            refined = self.refined_points(F.relu(self.refined_conv(placed, places)))
+            raw.classes.append(self.cls_logits(F.relu(self.class_conv(scored, places))))
             raw.initial.append(initial)
             raw.refined.append(refined + initial.detach())
         return raw
+
+    def predictions(self, raw: PointSets, levels: Sequence[str]) -> tuple[Tensor, Tensor]:
+        chosen = _only(raw, levels)
+        return flat_maps(chosen.classes), self.pixels(chosen, chosen.refined)
+
+    def assign(
+        self, raw: PointSets, levels: Sequence[str], boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int] | None]
+    ) -> tuple[Tensor, float]:
+        """Positions between background and object by these first boxes, or in the padding, do not count; the divisor is the
+        batch's positives, at least one an image."""
+        chosen = _only(raw, levels)
+        initial_NA4, positives = self.pixels(chosen, chosen.initial), 0
+        weights_NA = torch.zeros(initial_NA4.shape[:2], device=initial_NA4.device)
+        for row, (own, size) in enumerate(zip(boxes, sizes, strict=True)):
+            real_A = real_positions(chosen, size)
+            match_R = match_boxes(own.to(initial_NA4), initial_NA4[row][real_A], FOREGROUND, BACKGROUND)
+            weights_NA[row, real_A] = (match_R != IGNORED).to(weights_NA)
+            positives += max(1, int((match_R >= 0).sum()))
+        return weights_NA, float(positives)
+
+    def pixels(self, raw: PointSets, points: Sequence[Tensor]) -> Tensor:
+        """The boxes of one of its sets of points, NA4 in pixels of the input."""
+        points_A2, strides_A = _points_of(raw)
+        return flat_maps([self.boxes(one) for one in points]) * strides_A[:, None] + points_A2.repeat(1, 2)
 
     def boxes(self, points: Tensor) -> Tensor:
         """x1 y1 x2 y2 of each set of points, N4HW in strides from the position, fp32 or more."""
@@ -150,19 +188,14 @@ class RepPoints(Detector):
     ) -> dict[str, Tensor]:
         """`class`, `initial` (the first points' boxes, half weight included) and `box` (the refined ones')."""
         raw: PointSets = out.raw
-        maps = map_sizes(raw.classes)
         with torch.autocast(device_type=raw.classes[0].device.type, enabled=False):
             logits_NAK = flat_maps(raw.classes)
-            points_A2, strides_A = grid_points(raw.levels, maps, logits_NAK.device)
-            initial_NA4, refined_NA4 = (
-                self._boxes(points, points_A2, strides_A) for points in (raw.initial, raw.refined)
-            )
+            points_A2, strides_A = _points_of(raw)
+            initial_NA4, refined_NA4 = (self.box_head.pixels(raw, points) for points in (raw.initial, raw.refined))
             zero = logits_NAK.sum() * 0 + initial_NA4.sum() * 0 + refined_NA4.sum() * 0
             sums, learnt, positives = {"class": zero, "initial": zero, "box": zero}, 0, 0
             for row, boxes_G4, labels_G, size in zip(rows, boxes, labels, sizes or [None] * len(rows), strict=True):
-                real_A = torch.ones_like(strides_A, dtype=torch.bool)
-                if size is not None:
-                    real_A = real_cells([STRIDES[level] for level in raw.levels], maps, size).to(real_A.device)
+                real_A = real_positions(raw, size)
                 logits_RK, units_R1 = logits_NAK[row][real_A], SCALE * strides_A[real_A, None]
                 initial_R4, refined_R4 = initial_NA4[row][real_A], refined_NA4[row][real_A]
                 nearest_R = match_nearest(boxes_G4, points_A2[real_A], strides_A[real_A], SCALE)
@@ -183,14 +216,8 @@ class RepPoints(Detector):
 
     def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         raw: PointSets = out.raw
-        scores_NAK = flat_maps(raw.classes).sigmoid()
-        points_A2, strides_A = grid_points(raw.levels, map_sizes(raw.classes), scores_NAK.device)
-        return scores_NAK, clip_each(self._boxes(raw.refined, points_A2, strides_A), image_size, sizes)
-
-    def _boxes(self, points: Sequence[Tensor], points_A2: Tensor, strides_A: Tensor) -> Tensor:
-        """NA4 in pixels of the input."""
-        found_NA4 = flat_maps([self.box_head.boxes(one) for one in points])
-        return found_NA4 * strides_A[:, None] + points_A2.repeat(1, 2)
+        boxes_NA4 = self.box_head.pixels(raw, raw.refined)
+        return flat_maps(raw.classes).sigmoid(), clip_each(boxes_NA4, image_size, sizes)
 
     @property
     def head(self) -> nn.Module:
@@ -199,6 +226,25 @@ class RepPoints(Detector):
 
     def part(self, name: str) -> nn.Module | None:
         return {"head": self.box_head, "neck": self.neck}.get(name)
+
+
+def real_positions(raw: PointSets, size: tuple[int, int] | None) -> Tensor:
+    """Which positions begin inside an image of this size (None: all of the input), A bool."""
+    maps, device = map_sizes(raw.classes), raw.classes[0].device
+    if size is None:
+        return torch.ones(sum(rows * columns for rows, columns in maps), dtype=torch.bool, device=device)
+    return real_cells([STRIDES[level] for level in raw.levels], maps, size).to(device)
+
+
+def _points_of(raw: PointSets) -> tuple[Tensor, Tensor]:
+    return grid_points(raw.levels, map_sizes(raw.classes), raw.classes[0].device)
+
+
+def _only(raw: PointSets, levels: Sequence[str]) -> PointSets:
+    """The maps of these levels."""
+    rows = [raw.levels.index(LEVELS.index(name)) for name in levels]
+    classes, initial, refined = ([maps[row] for row in rows] for maps in (raw.classes, raw.initial, raw.refined))
+    return PointSets(tuple(raw.levels[row] for row in rows), classes, initial, refined)
 
 
 def _damped(value: Tensor, share: float) -> Tensor:

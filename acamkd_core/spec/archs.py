@@ -297,7 +297,7 @@ NECK_LEVELS: dict[str, tuple[str, ...]] = {
 }
 """Where a detector is distilled when `at` does not say: its feature pyramid, or the maps that its heads look at."""
 
-CROSSED_LEVELS: dict[str, tuple[str, ...]] = {name: NECK_LEVELS[name] for name in ("retinanet", "fcos")}
+CROSSED_LEVELS: dict[str, tuple[str, ...]] = {name: NECK_LEVELS[name] for name in ("retinanet", "fcos", "reppoints")}
 """Levels that a head looks at which can be left and entered between its convolutions, by family: CrossKD needs such heads."""
 
 CONTEXT_LEVELS = {"deeplabv3": "aspp", "mobile_deeplabv3": "aspp", "pspnet": "psp"}

@@ -82,7 +82,8 @@ def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorIn
     crossed = term.method == "crosskd"
     if not crossed and not (term.method == "logit" and FAMILY_TASKS[student.family] in HAVE_BOXES):
         return None
-    families = " and ".join(CROSSED_LEVELS)
+    *others, last = CROSSED_LEVELS
+    families = f"{', '.join(others)} and {last}"
 
     def refused(message: str, hint: str, field: str, value: str | int) -> ErrorInfo:
         return ErrorInfo(code="method.other_head", message=message, hint=hint, field=field, value=value)

@@ -43,7 +43,7 @@ class TermSpec(SpecModel):
 class LogitTerm(TermSpec):
     """Hinton et al. 2015: KL of softened class distributions, mean over images and positions.
 
-    Detectors (retinanet, fcos): KL of each candidate's yes-or-no distribution per class, over the positive candidates.
+    Detectors (retinanet, fcos, reppoints): KL of each candidate's yes-or-no distribution per class, over the positive candidates.
     """
 
     method: Literal["logit"] = Field(description="KL divergence of class distributions.")

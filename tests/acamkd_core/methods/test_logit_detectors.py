@@ -86,10 +86,10 @@ def test_fcos_divides_by_the_centreness_of_its_positives():
     assert term(student, teacher)(made)["logit"].item() == pytest.approx(total / mass, rel=1e-6)  # anchors are fp32
 
 
-@pytest.mark.parametrize("family", ["retinanet", "fcos"])
+@pytest.mark.parametrize("family", ["retinanet", "fcos", "reppoints"])
 def test_the_teacher_itself_has_nothing_to_learn_and_the_gradient_is_that_of_probabilities(family):
-    student, teacher = heads(family, widths=(32, 32))
-    own, other = pyramid(32), pyramid(32)
+    student, teacher = heads(family, widths=(64, 64))
+    own, other = pyramid(64), pyramid(64)
     made = step(student, teacher, own, other)
     made.student.raw.classes = [one.detach().requires_grad_() for one in made.student.raw.classes]
     term(student, teacher, temperature=2.0)(made)["logit"].backward()
@@ -120,8 +120,8 @@ def test_what_does_not_fit_is_refused_with_what_would():
     assert other_head(plain, segmenter, segmenter) is None
     for student, teacher, more, field, hint in (
         (arch("fcos", fpn_channels=32), arch(), {}, "method", "a student of family retinanet"),
-        (arch(), ARCH.validate_python({"family": "ssdlite"}), {}, "method", "retinanet and fcos teachers"),
-        (arch(), None, {}, "method", "retinanet and fcos teachers"),
+        (arch(), ARCH.validate_python({"family": "ssdlite"}), {}, "method", "retinanet, fcos and reppoints teachers"),
+        (arch(), None, {}, "method", "retinanet, fcos and reppoints teachers"),
         (arch(), arch(), {"at": ["p3", "c5"]}, "at", "take p3, p4"),
         (arch(), arch(), {"teacher_at": ["p4", "p5"]}, "teacher_at", "leave teacher_at out"),
     ):

@@ -114,6 +114,7 @@ def test_losses_are_those_of_the_loops_and_reach_whom_they_should(padded: bool) 
     boxes = [torch.tensor(one, dtype=torch.float64) for one in BOXES]
     found = model.loss(ModelOutput({}, raw=raw), [0, 1], boxes, [torch.tensor(one) for one in LABELS], sizes)
 
+    weights, mass = model.head.assign(raw, ("p3", "p4", "p5", "p6", "p7"), boxes, sizes or [None, None])
     positions, transfer = points_of(model), (0.5, -0.25)
     sums, first_positives, positives = {"class": 0.0, "initial": 0.0, "box": 0.0}, 0, 0
     owners = set()
@@ -138,10 +139,14 @@ def test_losses_are_those_of_the_loops_and_reach_whom_they_should(padded: bool) 
                     box = moment_box(points[n], transfer, stride, x, y)
                     apart = [(a - b) / (4 * stride) for a, b in zip(box, BOXES[image][owner], strict=True)]
                     sums[name] += (1.0 if stage else 0.5) * sum(smooth_l1(one) for one in apart)
+        everywhere = torch.zeros(len(positions))
+        everywhere[real] = torch.tensor([float(one != -2) for one in stages[1]])
+        assert torch.equal(weights[image], everywhere), "CrossKD and logit see what the loss counts"
         first_positives += max(1, sum(one >= 0 for one in stages[0]))
         positives += max(1, sum(one >= 0 for one in stages[1]))
     assert owners == {-2, -1, 0}, "objects, background, and what counts as neither"
     assert positives > first_positives >= 5
+    assert mass == positives
     for name, value in sums.items():
         expected = value / (first_positives if name == "initial" else positives)
         assert found[name].item() == pytest.approx(expected, rel=1e-9), name
@@ -205,6 +210,12 @@ def test_decoding_is_that_of_the_loops() -> None:
         scores, boxes = model.candidates(ModelOutput({}, raw=raw), SIZE, [None, INSIDE])
     positions = points_of(model)
     assert model.counts(SIZE) == [sum(s == stride for *_, s in positions) for stride in STRIDES]
+    logits_NAK, uncut = model.head.predictions(raw, ("p4", "p5"))
+    first, number = model.counts(SIZE)[0], logits_NAK.shape[1]
+    assert number == sum(model.counts(SIZE)[1:3])
+    torch.testing.assert_close(logits_NAK.sigmoid(), scores[:, first : first + number])
+    limits = torch.tensor([128.0, 96, 128, 96])
+    torch.testing.assert_close(uncut[0].clamp(min=0).minimum(limits), boxes[0, first : first + number])
     for image, (height, width) in enumerate((SIZE, INSIDE)):
         logits, refined = flat(raw.classes, image), flat(raw.refined, image)
         for n, (x, y, stride) in enumerate(positions):
@@ -222,6 +233,14 @@ def test_a_tenth_of_the_gradient_reaches_the_first_points_through_what_is_read_t
     level = torch.randn(1, 32, 3, 4, dtype=torch.float64)
     raw = head({"p4": level})
     assert raw.levels == (1,)
+    ends = []
+    for tower in head.towers():
+        value = level
+        for stage in tower:
+            value = F.relu(stage(value))
+        ends.append([value])
+    for name, again in vars(head.finish(["p4"], *ends)).items():
+        assert name == "levels" or torch.equal(again[0], getattr(raw, name)[0]), name
     (found,) = torch.autograd.grad(raw.classes[0].square().sum(), head.initial_points.bias, retain_graph=True)  # type: ignore[arg-type]
     base = torch.tensor([part for dy in (-1, 0, 1) for dx in (-1, 0, 1) for part in (dy, dx)]).view(1, 18, 1, 1)
     points = raw.initial[0].detach().requires_grad_()
