@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from acamkd_core.models.base import Backbone, Level
+from acamkd_core.models.deform import DeformConv2dPack
 from acamkd_core.models.timm_backbone import TimmBackbone
 from acamkd_core.spec.timm_models import PREFIX
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the torchvision imports below safe)
@@ -44,9 +45,18 @@ class ResNet(Backbone):
             Cityscapes distillation papers.
         style: whose details. `caffe`: the first 1x1 of a bottleneck halves the map and not its 3x3. `mmseg`: a deep stem
             has 32, 32 and 64 channels ("v1c"), and the second convolution of a basic block is never dilated.
+        deformable: the 3x3 convolutions of bottlenecks behind c2 are deformable (mmdetection's "dconv c3-c5").
     """
 
-    def __init__(self, name: str, *, output_stride: int, deep_stem: bool = False, style: str = "torchvision") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        output_stride: int,
+        deep_stem: bool = False,
+        style: str = "torchvision",
+        deformable: bool = False,
+    ) -> None:
         super().__init__()
         block, blocks, groups, width = _RESNETS[name]
         net = resnet.ResNet(block, blocks, groups=groups, width_per_group=width)
@@ -67,6 +77,9 @@ class ResNet(Backbone):
         if style == "mmseg" and block is BasicBlock:
             for inside in (inside for stage in stages for inside in stage):
                 inside.conv2.dilation = inside.conv2.padding = (1, 1)
+        if deformable:
+            for inside in (inside for stage in stages[1:] for inside in stage):
+                inside.conv2 = DeformConv2dPack(inside.conv2)
         channels = [count * block.expansion for count in (64, 128, 256, 512)]
         self.levels = {n: Level(c, s) for n, c, s in zip(_LEVELS, channels, strides, strict=True)}
 
@@ -175,7 +188,13 @@ class MobileNetV3Small(_Blocks):
 
 
 def build_backbone(
-    name: str, *, width: float = 1.0, output_stride: int = 32, deep_stem: bool = False, style: str = "torchvision"
+    name: str,
+    *,
+    width: float = 1.0,
+    output_stride: int = 32,
+    deep_stem: bool = False,
+    style: str = "torchvision",
+    deformable: bool = False,
 ) -> Backbone:
     """The backbone that a spec names; which options fit which name is the spec's to check."""
     if name.startswith(PREFIX):
@@ -187,7 +206,7 @@ def build_backbone(
     if name == "mobilenet_v3_small":
         assert output_stride == 32
         return MobileNetV3Small()
-    return ResNet(name, output_stride=output_stride, deep_stem=deep_stem, style=style)
+    return ResNet(name, output_stride=output_stride, deep_stem=deep_stem, style=style, deformable=deformable)
 
 
 def _dilate(stages: Sequence[nn.Module], output_stride: int) -> list[int]:

@@ -164,7 +164,9 @@ class RepPoints(Detector):
         super().__init__()
         self.num_classes = num_classes
         self.normalise = Normalise(preprocess)
-        self.backbone = build_backbone(arch.backbone, width=arch.width, style=arch.resnet_style)
+        self.backbone = build_backbone(
+            arch.backbone, width=arch.width, style=arch.resnet_style, deformable=arch.deformable
+        )
         self.neck = build_pyramid(arch, self.backbone, group_norm=True)
         self.box_head = PointSetHead(arch.fpn_channels, arch.head_depth, num_classes)
         self.levels = pyramid_levels(self.backbone, arch.fpn_channels)

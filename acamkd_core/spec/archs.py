@@ -43,10 +43,9 @@ class BackboneArch(SpecModel):
             raise refusal("deep_stem belongs to ResNet backbones", field="deep_stem")
         if arch.backbone != "mobilenet_v2" and arch.width != 1.0:
             raise refusal("width belongs to mobilenet_v2", field="width")
-        if getattr(arch, "resnet_style", "pytorch") == "caffe" and arch.backbone not in BOTTLENECKS:
-            raise refusal(
-                "resnet_style belongs to ResNets with bottlenecks", hint=", ".join(BOTTLENECKS), field="resnet_style"
-            )
+        for field, ordinary in (("resnet_style", "pytorch"), ("deformable", False)):
+            if getattr(arch, field, ordinary) != ordinary and arch.backbone not in BOTTLENECKS:
+                raise refusal(f"{field} belongs to ResNets with bottlenecks", hint=", ".join(BOTTLENECKS), field=field)
         facts, stride = timm_facts(arch.backbone), getattr(arch, "output_stride", 32)
         if facts is not None and stride not in facts.output_strides:
             possible = " or ".join(str(one) for one in facts.output_strides)
@@ -204,6 +203,10 @@ class RepPointsArch(PyramidArch):
     )
     head_depth: int = Field(default=3, ge=1, le=8, description="3x3 convolutions in each tower of the head.")
     p7_relu: bool = Field(default=False, description="ReLU between P6 and P7; mmdetection's RepPoints has none.")
+    deformable: bool = Field(
+        default=False,
+        description="Deformable 3x3 convolutions in the backbone behind c2 (ResNets with bottlenecks): mmdetection's `dconv_c3-c5`.",
+    )
 
 
 class FasterRCNNArch(BackboneArch):

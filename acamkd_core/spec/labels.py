@@ -64,7 +64,7 @@ def arch_label(arch: Arch) -> str:
     if isinstance(arch, FCOSArch):
         return f"FCOS-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, RepPointsArch):
-        return f"RepPoints-{_backbone(arch.backbone)}{width}"
+        return f"RepPoints-{_backbone(arch.backbone)}{'-DCN' if arch.deformable else ''}{width}"
     if isinstance(arch, PSPNetArch):
         return f"PSPNet-{_backbone(arch.backbone)}{width}"
     if isinstance(arch, LRASPPArch):

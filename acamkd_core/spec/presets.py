@@ -94,7 +94,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fcos-r50-fpn": {"family": "fcos", "backbone": "resnet50"},
     "reppoints-r50-fpn": {"family": "reppoints", "backbone": "resnet50"},
     "reppoints-r101-fpn": {"family": "reppoints", "backbone": "resnet101"},
-    "reppoints-x101-64x4d-fpn": {"family": "reppoints", "backbone": "resnext101_64x4d"},
+    "reppoints-x101-32x4d-dconv-fpn": {"family": "reppoints", "backbone": "resnext101_32x4d", "deformable": True},
     # The detection papers' two-stage pair.
     "faster_rcnn-resnet50": {"family": "faster_rcnn", "backbone": "resnet50"},
     "faster_rcnn-resnet101": {"family": "faster_rcnn", "backbone": "resnet101"},

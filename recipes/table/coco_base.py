@@ -23,7 +23,7 @@ ARCHS: dict[str, Any] = {
     "faster_rcnn-x101": {"family": "faster_rcnn", "backbone": "resnext101_64x4d"},
     "reppoints-r50": "reppoints-r50-fpn",
     "reppoints-r101": "reppoints-r101-fpn",
-    "reppoints-x101": "reppoints-x101-64x4d-fpn",
+    "reppoints-x101": "reppoints-x101-32x4d-dconv-fpn",
     "fcos-r50": "fcos-r50-fpn",
     "fcos-r101": {"family": "fcos", "backbone": "resnet101"},
     "fcos-x101": {"family": "fcos", "backbone": "resnext101_64x4d"},
@@ -67,6 +67,7 @@ PUBLISHED = {
     "retinanet-r101": "retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth",
     "retinanet-x101": "retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth",
     "reppoints-r101": "reppoints_moment_r101_fpn_gn-neck+head_2x_coco_20200329-4fbc7310.pth",
+    "reppoints-x101": "reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck+head_2x_coco_20200329-f87da1ea.pth",
 }
 
 

@@ -3,10 +3,6 @@
 from acamkd_core.spec.recipes import NotExpressible
 
 MISSING: tuple[NotExpressible, ...] = (
-    NotExpressible(
-        rows="RepPoints on a ResNeXt-101 with deformable convolutions (44.2) as RepPoints' teacher, in FGD's and MasKD's tables",
-        why="such backbones are not built; the X101 rows here have a teacher on an ordinary ResNeXt-101",
-    ),
     NotExpressible(rows="CIRKD on Cityscapes (76.38, 75.42, 74.73)", why="the method is not built"),
     NotExpressible(
         rows="ACAM-KD's ablation with a fixed teacher mask (RetinaNet-R101 to R50, 39.8)",

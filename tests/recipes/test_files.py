@@ -54,6 +54,7 @@ PRINTED = {
     ("coco-faster_rcnn-x101-r50", "acam"): 42.6,
     ("coco-reppoints-r50", "alone"): 38.6,
     ("coco-reppoints-r101", "alone"): 40.5,
+    ("coco-reppoints-x101", "alone"): 44.2,
     ("coco-reppoints-r101-r50", "fgd"): 41.0,
     ("coco-reppoints-r101-r50", "maskd"): 41.1,
     ("coco-reppoints-r101-r50", "acam"): 42.5,

@@ -52,7 +52,7 @@ OWN = (
 )
 NARROW: dict[str, Any] = {
     "width": 0.35, "fpn_channels": 64, "head_depth": 1, "aspp_channels": 16, "psp_channels": 16, "head_channels": 32,
-    "backbone": "resnet18",
+    "backbone": "resnet18", "deformable": False,
 }  # fmt: skip
 SMALL = Reduced(scale=1 / 16, batch=2)
 

@@ -15,16 +15,20 @@ TAPS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 STRIDES = (8, 16, 32, 64, 128)
 
 
-def deformed(maps: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
+def deformed(maps: Tensor, offsets: Tensor, weight: Tensor, stride: int = 1, groups: int = 1) -> Tensor:
     """A 3x3 deformable convolution with padding 1: `offsets` N 18 H W are y before x, from each tap's ordinary place."""
-    images, _, height, width = maps.shape
+    if groups > 1:  # each a convolution of its own, read at the same places
+        parts = zip(maps.chunk(groups, 1), weight.chunk(groups), strict=True)
+        return torch.cat([deformed(one, offsets, kernel, stride) for one, kernel in parts], 1)
+    images, _, height, width = offsets.shape
     rows = []
     for n in range(images):
         for y in range(height):
             for x in range(width):
                 total = maps.new_zeros(weight.shape[0])
                 for tap, (dy, dx) in enumerate(TAPS):
-                    at_y, at_x = (y + dy + offsets[n, 2 * tap, y, x], x + dx + offsets[n, 2 * tap + 1, y, x])
+                    at_y = stride * y + dy + offsets[n, 2 * tap, y, x]
+                    at_x = stride * x + dx + offsets[n, 2 * tap + 1, y, x]
                     total = total + weight[:, :, dy + 1, dx + 1] @ between(maps[n], at_y, at_x)
                 rows.append(total)
     return torch.stack(rows).view(images, height, width, -1).permute(0, 3, 1, 2)
@@ -124,12 +128,27 @@ class Deformed(nn.Module):
         self.weight = nn.Parameter(torch.randn(channels, channels, 3, 3) / math.sqrt(9 * channels))
 
 
+class DeformedPack(nn.Module):
+    """A backbone's 3x3 convolution that moves its taps by itself."""
+
+    def __init__(self, plain: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.stride = plain.weight, plain.stride[0]
+        self.conv_offset = nn.Conv2d(plain.in_channels, 18, 3, self.stride, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return deformed(x, self.conv_offset(x), self.weight, self.stride)
+
+
 class MMRepPoints(nn.Module):
     """Images to class logits, first and refined points of each level."""
 
-    def __init__(self, channels: int, depth: int, classes: int) -> None:
+    def __init__(self, channels: int, depth: int, classes: int, *, deformable: bool = False) -> None:
         super().__init__()
         self.backbone = MMResNet(50, segmentation=False)
+        for number in (2, 3, 4) if deformable else ():
+            for block in self.backbone.get_submodule(f"layer{number}").children():
+                block.conv2 = DeformedPack(block.get_submodule("conv2"))  # type: ignore[arg-type]
         self.neck = FPN([512, 1024, 2048], channels, on_output=False)
         self.neck.lateral_convs = nn.ModuleList(GroupNormed(i, channels, 1, relu=False) for i in (512, 1024, 2048))
         self.neck.fpn_convs = nn.ModuleList(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from acamkd_core.models.deform import DeformConv2d, deform_conv
+from acamkd_core.models.deform import DeformConv2d, DeformConv2dPack, deform_conv
 from acamkd_core.torchvision_compat import torchvision
 from tests.acamkd_core.models.reppoints_reference import TAPS, deformed
 
@@ -54,6 +54,20 @@ def test_taps_at_their_ordinary_places_are_the_ordinary_convolution() -> None:
     maps, offsets, weight = case(5, 7, 0.0)
     places = offsets + BASE
     torch.testing.assert_close(deform_conv(maps, places, weight), F.conv2d(maps, weight, padding=1))
+
+
+def test_strides_and_groups_are_those_of_the_loops_and_of_the_ordinary_convolution() -> None:
+    generator = torch.Generator().manual_seed(1)
+    maps, weight = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((2, 4, 5, 7), (6, 2, 3, 3))
+    )
+    offsets = torch.randn(2, 18, 3, 4, generator=generator, dtype=torch.float64)
+    found = deform_conv(maps, offsets + BASE, weight, stride=2, groups=2)
+    torch.testing.assert_close(found, deformed(maps, offsets, weight, stride=2, groups=2), rtol=1e-9, atol=1e-9)
+    plain = torch.nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False)
+    fresh = DeformConv2dPack(plain)
+    assert [name for name, _ in fresh.named_parameters()] == ["weight", "conv_offset.weight", "conv_offset.bias"]
+    torch.testing.assert_close(fresh(maps.float()), plain(maps.float()))
 
 
 def test_torchvisions_operator() -> None:

@@ -166,11 +166,13 @@ def test_mmdet_fcos_with_a_caffe_backbone_and_level_scales(tmp_path: Path) -> No
     assert other_classes(tmp_path, {**fields, "family": "fcos"}) == 5
 
 
-def test_mmdet_reppoints(tmp_path: Path) -> None:
-    theirs = MMRepPoints(64, 1, 5)
+@pytest.mark.parametrize("deformable", [False, True])
+def test_mmdet_reppoints(tmp_path: Path, deformable: bool) -> None:
+    theirs = MMRepPoints(64, 1, 5, deformable=deformable)
     loud(theirs.bbox_head)
     torch.nn.init.normal_(theirs.bbox_head.reppoints_pts_init_out.weight, std=0.3)  # type: ignore[union-attr, arg-type]
     fields = {"family": "reppoints", "backbone": "resnet50", "fpn_channels": 64, "head_depth": 1}
+    fields |= {"deformable": deformable}
     ours = build(5, **fields)
     report = carried(theirs, ours, tmp_path, strict=True)
     assert (report.layout, report.missing, report.unexpected, report.mismatched) == ("mmdet", [], [], {})
@@ -194,6 +196,7 @@ def test_mmdet_reppoints(tmp_path: Path) -> None:
     assert other_classes(tmp_path, fields) == 5
 
 
-def test_caffe_strides_belong_to_bottlenecks() -> None:
-    with pytest.raises(ValidationError, match="resnet_style belongs to ResNets with bottlenecks"):
-        ARCH.validate_python({"family": "fcos", "backbone": "resnet18", "resnet_style": "caffe"})
+def test_caffe_strides_and_deformable_convolutions_belong_to_bottlenecks() -> None:
+    for field, value in (("resnet_style", "caffe"), ("deformable", True)):
+        with pytest.raises(ValidationError, match=f"{field} belongs to ResNets with bottlenecks"):
+            ARCH.validate_python({"family": "reppoints", "backbone": "resnet18", field: value})
