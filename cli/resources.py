@@ -10,6 +10,7 @@ import typer
 from cli.inspection import print_findings, print_report
 from cli.output import FAILED, SUCCEEDED, Format, Output, emit, metric, millions, number, parse_sets, say, score, table
 from cli.remote import client
+from cli.timm_networks import timm_networks
 
 models = typer.Typer(help="Models that jobs produced, and what can be built.", invoke_without_command=True)
 datasets = typer.Typer(help="Datasets of the server.", invoke_without_command=True)
@@ -18,6 +19,9 @@ DatasetTask = Annotated[
     str | None, typer.Option("--task", help="Which labels to take where a folder has several kinds.")
 ]
 keys = typer.Typer(help="API keys, straight in the database: works before a server runs.", no_args_is_help=True)
+
+
+models.command("timm")(timm_networks)
 
 
 @models.callback()
@@ -93,27 +97,7 @@ def _families(output: Format) -> int:
             for one in catalog.printed
         ),
     )  # fmt: skip
-    say("a backbone can be a network of timm too, `timm:NAME`: `acamkd models timm` lists them")
-    return SUCCEEDED
-
-
-@models.command("timm")
-def timm_backbones(output: Output = Format.table) -> int:
-    """Networks of timm that can be a backbone (`backbone: timm:NAME`); needs neither timm nor a server."""
-    from acamkd_core.spec.timm_models import PREFIX, load_timm_models
-
-    models = load_timm_models()
-    if emit(models, output):
-        return SUCCEEDED
-    table(
-        ["backbone", ">parameters", ">c2", ">c3", ">c4", ">c5", "output strides"],
-        (
-            [PREFIX + name, millions(one.parameters), *one.channels, ", ".join(map(str, one.output_strides))]
-            for name, one in models.backbones.items()
-        ),
-    )
-    refused = sum(len(names) for names in models.refused.values())
-    say(f"of timm {models.version}; {refused} others have no maps at strides 4, 8, 16 and 32, or take one size only")
+    say("a backbone or a classifier can be a network of timm too, `timm:NAME`: `acamkd models timm` lists them")
     return SUCCEEDED
 
 

@@ -23,13 +23,15 @@ from acamkd_core.methods.registry import build_method
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.weights import inherit
 from acamkd_core.onnx_plan import OnnxPlan
+from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_graph, other_head
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.label_map import mapped_misfit
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
-from acamkd_core.spec.native import NativeHeader
+from acamkd_core.spec.native import NativeHeader, read_native_header
+from acamkd_core.spec.sizes import only_size, size_misfit
 from acamkd_core.tasks.registry import build_task
 from acamkd_core.tasks.segmentation import SegmentationTask
 
@@ -100,7 +102,12 @@ def load_data(spec: JobSpec, run: Run) -> Data:
             value=spec.batch.global_size,
         )
     first = dataset.load(dataset.items("train")[0]).image
+    networks = _archs(spec, run)
+    if spec.augment.size is None and (only := only_size(networks)) is not None:
+        spec = spec.model_copy(update={"augment": spec.augment.model_copy(update={"size": only})})
     resolved, automatic = resolve(spec, dataset, (first.shape[0], first.shape[1]), per_epoch)
+    if (misfit := size_misfit(networks, resolved.augment)) is not None:
+        raise CoreError.of(misfit)
     augment = resolved.augment
     input_size = augment.padded(augment.fitted((first.shape[0], first.shape[1])))
     data = Data(resolved, automatic, dataset, input_size)
@@ -125,6 +132,19 @@ def load_data(spec: JobSpec, run: Run) -> Data:
     if student is not None and asked and (misfit := no_graph(student.family, data.spec.augment)) is not None:
         raise CoreError.of(misfit)
     return data
+
+
+def _archs(spec: JobSpec, run: Run) -> dict[str, Arch | None]:
+    """Which network each role is, where the spec or a file of ours says it."""
+    found: dict[str, Arch | None] = {}
+    for role in ("student", "teacher"):
+        model: ModelSpec | None = getattr(spec, role)
+        if model is None:
+            continue
+        path = locate(model, run.inputs, role) if model.arch is None else None
+        header = read_native_header(path) if path is not None and path.suffix.lower() != ".onnx" else None
+        found[role] = model.arch if header is None else header.arch
+    return found
 
 
 def _class_names(data: Data) -> tuple[str, ...]:

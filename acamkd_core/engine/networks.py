@@ -15,6 +15,7 @@ from acamkd_core.models.base import TaskModel
 from acamkd_core.models.mapped import mapped
 from acamkd_core.models.onnx_network import OnnxDetector, OnnxNetwork
 from acamkd_core.models.registry import build_model
+from acamkd_core.models.timm_backbone import timm_classes
 from acamkd_core.models.weights import load_weights, torchvision_classes
 from acamkd_core.onnx_plan import LOGITS, OnnxPlan, check_count
 from acamkd_core.spec.errors import CoreError
@@ -88,9 +89,12 @@ def _classes(spec: TeacherSpec) -> Sequence[str]:
     """The teacher's classes as the spec names them, or did when its file was read; empty where nobody does."""
     if spec.classes is not None:
         return spec.classes
-    # torchvision's weights name theirs, but a job without a map means a network of the dataset's size.
-    if spec.label_map is not None and spec.weights is not None and spec.weights.torchvision is not None:
-        return torchvision_classes(spec.weights.torchvision, "teacher.weights")
+    # torchvision's and timm's weights name theirs, but a job without a map means a network of the dataset's size.
+    if spec.label_map is not None and spec.weights is not None:
+        if spec.weights.torchvision is not None:
+            return torchvision_classes(spec.weights.torchvision, "teacher.weights")
+        if spec.weights.timm is not None:
+            return timm_classes(spec.weights.timm, "teacher.weights")
     return ()
 
 

@@ -62,6 +62,6 @@ def _rolled(value: Any, shift: int) -> Any:
 
 def keep_head(fresh: TaskModel, teacher: TaskModel) -> None:
     """Gives a freshly drawn network all of the teacher's weights but those of the head."""
-    prefix = next(name for name, module in teacher.named_modules() if module is teacher.head) + "."
-    kept = {name: value for name, value in teacher.state_dict().items() if not name.startswith(prefix)}
+    head = teacher.head_tensors()
+    kept = {name: value for name, value in teacher.state_dict().items() if not name.startswith(head)}
     fresh.load_state_dict({**fresh.state_dict(), **kept})

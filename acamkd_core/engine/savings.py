@@ -28,7 +28,7 @@ def recomputed(student: nn.Module, wanted: bool) -> Iterator[int]:
     if not wanted or not isinstance(student, TaskModel):
         yield 0
         return
-    blocks = [block for stage in student.backbone.stages() for block in _blocks(stage)]
+    blocks = [block for stage in student.backbone.recomputable() for block in _blocks(stage)]
     for block in blocks:
         block.forward = _forgetful(block)
     try:
@@ -50,11 +50,15 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 def _forgetful(block: nn.Module) -> Callable[..., Any]:
     plain = block.forward
 
-    def forward(*inputs: Any) -> Any:
+    def forward(*inputs: Any, **named: Any) -> Any:
         if not (block.training and torch.is_grad_enabled()):
-            return plain(*inputs)
+            return plain(*inputs, **named)
         return checkpoint(
-            plain, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_left_alone(block))
+            plain,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _statistics_left_alone(block)),
+            **named,
         )
 
     return forward

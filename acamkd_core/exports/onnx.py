@@ -171,20 +171,22 @@ def keep_inside(proto: onnx.ModelProto, outputs: int) -> dict[str, str]:
             proto.graph.node.remove(node)
         found[tensor] = value.name.removeprefix(LEVEL)
         proto.graph.output.remove(value)
-    # What nothing else reads was made for the level alone: a classifier's scores as a map of one position.
-    while dead := _unread(proto.graph):
+    # A classifier's scores as a map of one position are the output anyway. Other maps stay, also those that nothing else
+    # reads: a transformer's tokens are put in order as a map for the level alone, and a runtime drops what nobody asks for.
+    wanted = {tensor for tensor, level in found.items() if level != "logits"}
+    while dead := _unread(proto.graph, wanted):
         for node in dead:
             proto.graph.node.remove(node)
     made = {tensor for node in proto.graph.node for tensor in node.output}
     return {tensor: level for tensor, level in found.items() if tensor in made}
 
 
-def _unread(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def _unread(graph: onnx.GraphProto, wanted: set[str]) -> list[onnx.NodeProto]:
     inner = [node.attribute for node in graph.node]
     bodies = [attribute.g for attributes in inner for attribute in attributes if attribute.HasField("g")]
     read = {name for body in (graph, *bodies) for node in body.node for name in node.input}
     read |= {value.name for body in (graph, *bodies) for value in body.output}
-    return [node for node in graph.node if not read & set(node.output)]
+    return [node for node in graph.node if not (read | wanted) & set(node.output)]
 
 
 def _export(

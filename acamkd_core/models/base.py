@@ -75,6 +75,8 @@ class Backbone(nn.Module):
     levels: dict[str, Level]
     enterable: bool = True  # whether it can go on from each level (`onward`); from c5 every backbone can
     layout: Layout | None = None  # key map of files of its source, where that depends on the network
+    heads: tuple[str, ...] = ()  # how the model's names of tensors begin that lie inside it and belong to the head
+    class_outputs: tuple[str, ...] = ()  # those of them with one row a class
 
     @property
     def out_channels(self) -> int:
@@ -90,6 +92,10 @@ class Backbone(nn.Module):
     def stages(self) -> list[nn.Module]:
         """What computes c2, c3, c4 and c5 in turn; the first holds the stem too. For freezing."""
         raise NotImplementedError
+
+    def recomputable(self) -> list[nn.Module]:
+        """Modules whose activations may be forgotten and computed again, block by block."""
+        return self.stages()
 
 
 class TaskModel(nn.Module):
@@ -143,12 +149,16 @@ class TaskModel(nn.Module):
         """The part called `neck` or `head`, for a student that inherits it; None where there is none."""
         return self.head if name == "head" else None
 
+    def head_tensors(self) -> tuple[str, ...]:
+        """How the names of the head's tensors begin."""
+        return (next(name for name, module in self.named_modules() if module is self.head) + ".",)
+
     def freeze(self, stages: int, *, norm: bool) -> None:
         """Keep the first `stages` of the backbone as they are, and with `norm` all batch norm statistics.
 
         A frozen stage is in evaluation mode whatever `train` says; its tensors have no gradient.
         """
-        self._still = self.backbone.stages()[:stages]
+        self._still = self.backbone.stages()[:stages] if stages else []  # not every network has stages
         if norm:
             self._still += [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         for module in self._still[:stages]:

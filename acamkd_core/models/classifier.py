@@ -1,7 +1,6 @@
 """Image classifiers: MobileNetV2, MobileNetV3 and ResNet, each torchvision's network tensor by tensor.
 
-A family of classifiers is a backbone and a head that makes class scores of its last map. timm's classifiers belong here too,
-with a head of their own in `_head`.
+A family of classifiers is a backbone and a head that makes class scores of its last map. timm's are in `timm_classifier`.
 """
 
 from __future__ import annotations
@@ -53,14 +52,7 @@ class Classifier(TaskModel):
         """Raises CoreError(`model.batch_of_one`): batch norm has nothing to average on a single value a channel."""
         stride = self.backbone.levels["c5"].stride
         if self.training and len(images) == 1 and max(images.shape[-2:]) <= stride:
-            raise CoreError(
-                "model.batch_of_one",
-                f"this network cannot train on one image of {images.shape[-2]}x{images.shape[-1]} pixels at a time: "
-                "batch norm needs at least two values a channel",
-                hint="use at least 2 images per forward pass (batch.global_size / batch.accumulate), or larger images",
-                field="batch.global_size",
-                value=1,
-            )
+            raise batch_of_one(images)
         features = self.backbone(self.normalise(images))
         logits = self.class_head(features["c5"])
         features["logits"] = logits[:, :, None, None]
@@ -79,6 +71,18 @@ class Classifier(TaskModel):
     def head(self) -> nn.Module:
         """c5 to class scores."""
         return self.class_head
+
+
+def batch_of_one(images: Tensor) -> CoreError:
+    """Why a forward pass of a single image cannot train."""
+    return CoreError(
+        "model.batch_of_one",
+        f"this network cannot train on one image of {images.shape[-2]}x{images.shape[-1]} pixels at a time: "
+        "batch norm needs at least two values a channel",
+        hint="use at least 2 images per forward pass (batch.global_size / batch.accumulate), or larger images",
+        field="batch.global_size",
+        value=1,
+    )
 
 
 def _head(arch: ClassifierArch, channels: int, num_classes: int) -> ClassHead:

@@ -16,6 +16,7 @@ from acamkd_core.models.pspnet import PSPNet
 from acamkd_core.models.reppoints import RepPoints
 from acamkd_core.models.retinanet import RetinaNet
 from acamkd_core.models.ssdlite import SSDLite
+from acamkd_core.models.timm_classifier import TimmClassifier
 from acamkd_core.spec.archs import (
     Arch,
     DeepLabV3Arch,
@@ -30,6 +31,7 @@ from acamkd_core.spec.archs import (
     ResNetArch,
     RetinaNetArch,
     SSDLiteArch,
+    TimmArch,
 )
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.models import Preprocess
@@ -47,6 +49,7 @@ FAMILIES: dict[type[Any], Callable[..., TaskModel]] = {
     MobileNetV2Arch: Classifier,
     MobileNetV3Arch: Classifier,
     ResNetArch: Classifier,
+    TimmArch: TimmClassifier,
 }
 
 

@@ -129,6 +129,17 @@ def timm_preprocess(name: str, field: str) -> Preprocess:
     return Preprocess(mean=config.mean, std=config.std)
 
 
+def timm_classes(name: str, field: str) -> list[str]:
+    """The classes of pretrained weights of timm, in the order of their channels: ImageNet's, by their WordNet ids.
+
+    Empty where timm does not say them. Raises CoreError: `model.no_timm`, `weights.unknown_timm`.
+    """
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(_config(name, field).to_dict())
+    return [str(one) for one in ImageNetInfo(subset).label_names()] if subset else []
+
+
 def timm_weights(name: str, field: str) -> StateDict:
     """All tensors of a pretrained network of timm by timm's names, from its cache or from the hub.
 

@@ -108,13 +108,13 @@ def load_weights(
         raise CoreError("weights.unknown_layout", f"unknown layout {chosen!r}", field=field, value=chosen)
     ours = model.state_dict()
     if backbone_only:
-        ours = {key: value for key, value in ours.items() if key.startswith(_BACKBONE)}
+        ours = {key: value for key, value in ours.items() if _in_backbone(key, model)}
     report, picked = _best(state, ours, model, name, chosen, field)
     if backbone_only:
         # The rest of a whole network is expected to be there, and not wanted.
-        report.unexpected = [key for key in report.unexpected if (report.rename(key) or "").startswith(_BACKBONE)]
+        report.unexpected = [key for key in report.unexpected if _in_backbone(report.rename(key) or "", model)]
     if strict:
-        _require_complete(report, field)
+        _require_complete(report, model, field)
     if broken := [key for key, tensor in picked.items() if not torch.isfinite(tensor).all()]:
         raise CoreError(
             "weights.not_finite",
@@ -126,6 +126,11 @@ def load_weights(
         for key, tensor in picked.items():
             ours[key].copy_(tensor)  # state_dict() shares memory with the network
     return report
+
+
+def _in_backbone(key: str, model: TaskModel) -> bool:
+    """Whether a name of ours is one of the backbone's, and not of a head that lies inside it."""
+    return key.startswith(_BACKBONE) and not key.startswith(model.backbone.heads)
 
 
 @torch.no_grad()
@@ -267,11 +272,11 @@ def _nothing_matches(report: LoadReport, theirs: list[str], ours: list[str], fie
     )
 
 
-def _require_complete(report: LoadReport, field: str) -> None:
-    for classifier in (name for name in _CLASSIFIERS if name in report.mismatched):
+def _require_complete(report: LoadReport, model: TaskModel, field: str) -> None:
+    classifiers = {**_CLASSIFIERS, **dict.fromkeys(getattr(model.backbone, "class_outputs", ()), 1)}
+    for classifier in (name for name in classifiers if name in report.mismatched):
         theirs, wanted = (
-            shape[0] // _CLASSIFIERS[classifier] - (classifier in _BACKGROUND)
-            for shape in report.mismatched[classifier]
+            shape[0] // classifiers[classifier] - (classifier in _BACKGROUND) for shape in report.mismatched[classifier]
         )
         if theirs != wanted:
             raise CoreError(

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from acamkd_core.spec.base import SpecModel, refusal
 from acamkd_core.spec.problems import closest
 from acamkd_core.spec.tasks import TaskName
-from acamkd_core.spec.timm_models import PREFIX, TimmName, timm_facts, timm_refusal
+from acamkd_core.spec.timm_models import PREFIX, TimmName, classifier_refusal, timm_facts, timm_refusal
 
 ResNetName = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d"
@@ -261,6 +261,25 @@ class ResNetArch(SpecModel):
     backbone: ResNetName = Field(default="resnet50", description="Feature extractor.")
 
 
+class TimmArch(SpecModel):
+    """A network of timm with its own classifier, whole: ConvNeXt, EfficientNet, ViT, DeiT, Swin and all its others."""
+
+    family: Literal["timm"] = Field(description="timm's classifiers.")
+    backbone: TimmName = Field(
+        description="Which: `timm:NAME`, e.g. `timm:convnext_tiny`, `timm:deit_tiny_patch16_224`."
+    )
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _known(cls, value: object) -> object:
+        if isinstance(value, str):
+            if not value.startswith(PREFIX):
+                raise refusal(f"unknown backbone {value!r}", hint=f"write {PREFIX}NAME, e.g. {PREFIX}convnext_tiny")
+            if (why := classifier_refusal(value.removeprefix(PREFIX))) is not None:
+                raise refusal(why[0], hint=why[1])
+        return value
+
+
 Arch = Annotated[
     DeepLabV3Arch
     | MobileDeepLabV3Arch
@@ -273,7 +292,8 @@ Arch = Annotated[
     | SSDLiteArch
     | MobileNetV2Arch
     | MobileNetV3Arch
-    | ResNetArch,
+    | ResNetArch
+    | TimmArch,
     Field(discriminator="family"),
 ]
 
@@ -290,6 +310,7 @@ FAMILY_TASKS: dict[str, TaskName] = {
     "mobilenet_v2": "classification",
     "mobilenet_v3": "classification",
     "resnet": "classification",
+    "timm": "classification",
 }
 NECK_LEVELS: dict[str, tuple[str, ...]] = {
     "retinanet": ("p3", "p4", "p5", "p6", "p7"),
@@ -312,6 +333,7 @@ ENTRY_LEVELS: dict[str, tuple[str, ...]] = {
     "ssdlite": (),
     "lraspp": ("c2", "c3", "logits"),
     "onnx": ("logits",),
+    "timm": ("logits",),
 }
 """Levels from which a network can go on with other values, of the families that cannot from every level.
 

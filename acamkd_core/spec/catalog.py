@@ -13,7 +13,7 @@ from pydantic import Field
 
 from acamkd_core.spec.archs import FAMILY_TASKS, NECK_LEVELS, Arch
 from acamkd_core.spec.base import SpecModel
-from acamkd_core.spec.timm_models import timm_facts
+from acamkd_core.spec.timm_models import classifier_levels, timm_facts
 
 
 class LevelFacts(SpecModel):
@@ -92,6 +92,8 @@ class Catalog(SpecModel):
 def arch_summary(arch: Any) -> str:
     """One short line for lists: `deeplabv3 · mobilenet_v2 x0.35 · OS 16`."""
     backbone = getattr(arch, "backbone", "mobilenet_v2")
+    if arch.family == "timm":
+        return str(backbone)
     width = f" x{arch.width:g}" if backbone == "mobilenet_v2" else ""
     if FAMILY_TASKS[arch.family] == "classification":
         return f"{arch.family}{width}" if backbone == arch.family else f"{arch.family} · {backbone}"
@@ -106,6 +108,9 @@ def arch_summary(arch: Any) -> str:
 def levels_of(arch: Any, num_classes: int) -> tuple[LevelFacts, ...]:
     """Levels of any architecture, computed without building it: what a server needs to check `distill.at`."""
     backbone = getattr(arch, "backbone", "mobilenet_v2")
+    if arch.family == "timm":
+        named = {**classifier_levels(backbone), "logits": (num_classes, 0)}
+        return tuple(LevelFacts(name=name, channels=count, stride=s) for name, (count, s) in named.items())
     if (timm := timm_facts(backbone)) is not None:
         channels = dict(zip(("c2", "c3", "c4", "c5"), timm.channels, strict=True))
     else:

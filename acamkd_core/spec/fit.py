@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from acamkd_core.spec.archs import CROSSED_LEVELS, FAMILY_TASKS, NECK_LEVELS, Arch, entry_levels
+from acamkd_core.spec.archs import CROSSED_LEVELS, FAMILY_TASKS, NECK_LEVELS, Arch, TimmArch, entry_levels
 from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
 from acamkd_core.spec.tasks import TaskName
+from acamkd_core.spec.timm_models import classifier_levels
 
 NEEDS_BOXES = frozenset({"fgd"})
 HAVE_BOXES = frozenset({"detection"})
@@ -69,6 +70,8 @@ def default_levels(term: MethodTerm, task: TaskName, arch: Arch | None) -> tuple
     """
     if arch is not None and (neck := NECK_LEVELS.get(arch.family)) is not None:
         return neck
+    if isinstance(arch, TimmArch) and term.method in NEEDS_POSITIONS:
+        return tuple(classifier_levels(arch.backbone))[-1:] or None
     return ("c5",) if task == "classification" and term.method in NEEDS_POSITIONS else None
 
 
@@ -132,7 +135,8 @@ def headless_placebo(term: MethodTerm, teacher: str) -> ErrorInfo | None:
     if term.method in ("crosskd", "logit"):
         return None
     for name in term.teacher_at or term.at:
-        if name in BEFORE_HEAD or name in NECK_LEVELS.get(teacher, ()):
+        before = name != "logits" if teacher == "timm" else name in BEFORE_HEAD or name in NECK_LEVELS.get(teacher, ())
+        if before:
             return ErrorInfo(
                 code="method.no_placebo",
                 message=f"{name!r} does not come out of the teacher's head: with an untrained head it stays what it is",
@@ -164,12 +168,14 @@ def no_way_on(term: MethodTerm, family: str, backbone: str = "") -> ErrorInfo | 
     entries = entry_levels(family, backbone)
     if term.method not in THROUGH_TEACHER or entries is None:
         return None
+    # A classifier's scores have no positions, which these methods need.
+    places = [one for one in entries if one != "logits" or FAMILY_TASKS.get(family) != "classification"]
     for name in term.teacher_at or term.at:
         if name not in entries:
             return ErrorInfo(
                 code="method.no_way_on",
                 message=f"{term.method} trains its tokens through the rest of the teacher, which cannot go on from {name!r}",
-                hint=f"take {', '.join(entries) or 'another family of teachers'}; acam, pkd, cwd and mgd work at any level",
+                hint=f"take {', '.join(places) or 'another family of teachers'}; acam, pkd, cwd and mgd work at any level",
                 field="teacher_at" if term.teacher_at else "at",
                 value=name,
             )

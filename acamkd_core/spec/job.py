@@ -17,6 +17,7 @@ from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
 from acamkd_core.spec.models import StudentSpec, TeacherSpec, weights_from_string
 from acamkd_core.spec.presets import PRESETS
 from acamkd_core.spec.problems import closest, problems_of
+from acamkd_core.spec.sizes import only_size, size_misfit
 from acamkd_core.spec.tasks import TaskName
 from acamkd_core.spec.training import BatchSpec, OptimizerSpec, ResourceSpec, ScheduleSpec, TrainSpec
 
@@ -282,6 +283,16 @@ class JobSpec(SpecModel):
                 levels = default_levels(term, self.task, self.student.arch)
                 if levels is not None:
                     _set_default(term, "at", levels)
+        return self
+
+    @model_validator(mode="after")
+    def _size_of_the_networks(self) -> JobSpec:
+        """A network that takes one image size only decides on it."""
+        networks = {"student": self.student.arch, "teacher": self.teacher.arch if self.teacher is not None else None}
+        if (misfit := size_misfit(networks, self.augment)) is not None:
+            raise refusal(misfit.message, hint=misfit.hint, field=misfit.field)
+        if self.augment.size is None and (size := only_size(networks)) is not None:
+            _set_default(self.augment, "size", size)
         return self
 
     @model_validator(mode="after")

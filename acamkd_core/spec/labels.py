@@ -17,6 +17,7 @@ from acamkd_core.spec.archs import (
     ResNetArch,
     RetinaNetArch,
     SSDLiteArch,
+    TimmArch,
 )
 from acamkd_core.spec.models import ModelSpec
 from acamkd_core.spec.timm_models import PREFIX
@@ -54,6 +55,8 @@ def arch_label(arch: Arch) -> str:
     """Family and backbone, and the width multiplier where it is not 1."""
     if isinstance(arch, ResNetArch | MobileNetV3Arch):
         return _CLASSIFIERS[arch.backbone]
+    if isinstance(arch, TimmArch):
+        return arch.backbone.removeprefix(PREFIX)
     width = "" if arch.width == 1.0 else f" {arch.width:g}"
     if isinstance(arch, MobileNetV2Arch):
         return f"MobileNetV2{width}"

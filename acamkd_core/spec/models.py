@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from acamkd_core.spec.archs import Arch
+from acamkd_core.spec.archs import Arch, TimmArch
 from acamkd_core.spec.base import SpecModel, refusal
 from acamkd_core.spec.presets import PRESETS
 from acamkd_core.spec.problems import closest
-from acamkd_core.spec.timm_models import timm_refusal
+from acamkd_core.spec.timm_models import PREFIX, classifier_refusal, timm_refusal
 
 _SOURCES = ("job", "model", "torchvision", "timm")  # prefixes of the short form
 
@@ -106,6 +106,17 @@ class ModelSpec(SpecModel):
     @classmethod
     def _weights(cls, value: object) -> object:
         return weights_from_string(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _of_timm(self) -> Self:
+        """timm's weights alone say which network they belong to: timm's classifier."""
+        if self.arch is None and self.weights is not None and self.weights.timm is not None:
+            name = self.weights.timm.partition(".")[0]
+            if (why := classifier_refusal(name)) is not None:
+                raise refusal(why[0], hint=why[1], field="weights.timm")
+            self.arch = TimmArch(family="timm", backbone=f"{PREFIX}{name}")
+            self.__pydantic_fields_set__.discard("arch")
+        return self
 
 
 class Expect(SpecModel):

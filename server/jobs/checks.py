@@ -19,6 +19,7 @@ from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_way
 from acamkd_core.spec.job import InspectSpec, JobSpec
 from acamkd_core.spec.label_map import Matched, mapped_misfit
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
+from acamkd_core.spec.sizes import only_size, size_misfit
 from server.auth.service import CallerScope
 from server.datasets import repository as datasets
 from server.db.tables import Dataset
@@ -75,6 +76,7 @@ def check_job(spec: JobSpec, scope: Scope) -> tuple[JobSpec, Checked]:
             "student.no_arch", "the student needs an architecture", "student.arch", hint="e.g. a preset's name"
         )
     _check_task(spec, checked)
+    spec = _settle_size(spec, checked)
     check_classes(spec, checked)
     check_graph(spec, checked)
     for index, _ in enumerate(spec.distill):
@@ -166,6 +168,8 @@ def _settle_network(
         checked.parents |= found.parents
         if part == "weights":
             network = found.with_arch(spec.arch)
+    if spec.arch is not None and "arch" not in spec.model_fields_set:  # timm's weights say it
+        checked.automatic |= {f"{role}.arch.{name}" for name in type(spec.arch).model_fields}
     return (spec.model_copy(update=changes) if changes else spec), network
 
 
@@ -182,6 +186,22 @@ def _check_task(spec: JobSpec, checked: Checked) -> None:
             message = f"the job is for {spec.task.replace('_', ' ')}, its {where} for {task.replace('_', ' ')}"
             hint = f"set task to {task}" if "task" not in spec.model_fields_set else "all parts have to be for one task"
             checked.refuse("task.differs", message, where, hint=hint, value=task)
+
+
+def _settle_size(spec: JobSpec, checked: Checked) -> JobSpec:
+    """A network that takes one image size only decides on it, also one that only the server knows."""
+    networks = {
+        role: network.arch if network is not None else None
+        for role, network in (("student", checked.student), ("teacher", checked.teacher))
+    }
+    if (misfit := size_misfit(networks, spec.augment)) is not None:
+        checked.problems.append(misfit)
+        return spec
+    only = only_size(networks)
+    if only is None or "size" in spec.augment.model_fields_set:
+        return spec
+    checked.automatic.add("augment.size")
+    return spec.model_copy(update={"augment": spec.augment.model_copy(update={"size": only})})
 
 
 def _check_levels(network: Network | None, names: tuple[str, ...], path: str, who: str, checked: Checked) -> None:

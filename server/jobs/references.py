@@ -45,12 +45,7 @@ class Network:
         """Names of the levels that distillation can use; empty when the architecture is not known yet."""
         if self.graph is not None:
             return list(self.graph.features.values())
-        if self.arch is None:
-            return []
-        for preset in load_catalog().presets:
-            if preset.arch.family == self.arch.family:
-                return [level.name for level in preset.levels]
-        return []
+        return [] if self.arch is None else [level.name for level in levels_of(self.arch, 2)]
 
     def strides(self) -> dict[str, int]:
         """Strides of the levels, where they are known."""

@@ -34,7 +34,7 @@ def check_classes(spec: JobSpec, checked: Checked) -> None:
     teacher = checked.teacher
     learnt = list(spec.teacher.classes or teacher.classes)
     known = teacher.graph is not None or (teacher.arch is not None and not teacher.parents)
-    if not learnt and (spec.teacher.label_map is None or not known or _from_torchvision(spec)):
+    if not learnt and (spec.teacher.label_map is None or not known or _names_known_to_the_run(spec)):
         return  # only the run will know
     try:
         checked.matched = match(learnt, class_names(checked.dataset.classes), spec.teacher.label_map, task=spec.task)
@@ -47,10 +47,10 @@ def check_classes(spec: JobSpec, checked: Checked) -> None:
         checked.findings.append(Finding(severity="warning", info=warning))
 
 
-def _from_torchvision(spec: JobSpec) -> bool:
-    """Whether the teacher's weights are torchvision's, which name their classes to the run alone."""
+def _names_known_to_the_run(spec: JobSpec) -> bool:
+    """Whether the teacher's weights are torchvision's or timm's, which name their classes to the run alone."""
     weights = spec.teacher.weights if spec.teacher is not None else None
-    return weights is not None and weights.torchvision is not None
+    return weights is not None and (weights.torchvision is not None or weights.timm is not None)
 
 
 def class_names(classes: list[Any]) -> list[str]:

@@ -257,3 +257,14 @@ def test_families_need_no_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert counts["deeplabv3-mobilenet_v2-3.2m"] == 3_233_171  # counted by hand, 19 classes
     assert run_command(["models"]) == 0
     assert "3.23 M" in capsys.readouterr().out
+
+
+def test_timms_networks_say_what_they_can_be(capsys: pytest.CaptureFixture[str]) -> None:
+    told = as_json(capsys, "models", "timm", "patch4_window7_224")
+    assert told["backbones"]["swin_tiny_patch4_window7_224"]["channels"] == [96, 192, 384, 768]
+    assert told["classifiers"]["swin_tiny_patch4_window7_224"]["parameters"] == 28_288_354  # timm's own count
+    assert "resnet18" not in told["classifiers"]
+    for name, words in (("vit_small_patch16_384", ["classifier ", "384 x 384 only", "b3 384, b6 384"]), ("timm:resnet18d", ["classifier, backbone", "224 x 224, any"])):  # fmt: skip
+        assert run_command(["models", "timm", name]) == 0
+        printed = capsys.readouterr().out
+        assert all(word in printed for word in words), printed

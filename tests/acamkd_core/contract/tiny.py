@@ -56,6 +56,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mobilenet_v2": ({"width": 0.35}, {"width": 0.5}),
     "mobilenet_v3": ({"backbone": "mobilenet_v3_small"}, {"backbone": "mobilenet_v3_large"}),
     "resnet": ({"backbone": "resnet18"}, {"backbone": "resnet34"}),
+    "timm": ({"backbone": "timm:test_resnet"}, {"backbone": "timm:test_convnext"}),
     "retinanet": (
         {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 16, "head_depth": 1},
         {"backbone": "resnet18", "fpn_channels": 24, "head_depth": 1},
