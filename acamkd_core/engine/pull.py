@@ -24,9 +24,9 @@ def is_due(step: int, every: int) -> bool:
     return rest == 0 and (number < 4 or number % 5 == 0)
 
 
-def is_possible(options: TrainSpec) -> bool:
+def is_possible(options: TrainSpec, *, compiled: bool) -> bool:
     """Passes that are compiled, computed again or shared among processes cannot be gone back through twice."""
-    return not (options.compile or options.grad_checkpoint or ranks.world() > 1)
+    return not (compiled or options.grad_checkpoint or ranks.world() > 1)
 
 
 def measure(student: nn.Module, terms: Mapping[str, Tensor]) -> dict[str, float]:

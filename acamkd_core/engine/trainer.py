@@ -119,8 +119,9 @@ def train(
     teacher = Teacher(parts, spec, position)
     teacher.choose(lambda: next(parts.train(0)), emit)
     core = Learner(parts)
-    if spec.train.compile:
-        core.run = compiled(student, *_trial(parts, spec, position), emit) or core.run
+    fast = compiled(student, *_trial(parts, spec, position), emit) if spec.train.compile else None
+    core.run = fast or core.run
+    measurable = pull.is_possible(spec.train, compiled=fast is not None)
     learner = ranks.together(core)
     if not preparation.run(position, clock, emit=emit, should_stop=should_stop, save=lambda: save(False, {})):
         return outcome("stopped")
@@ -181,7 +182,7 @@ def train(
             watching = watch if first_rank and step % diagnose_every == 0 else None
             terms, scalars = forward_backward(
                 learner, teacher, parts, spec, scaler, batch, position, watching,
-                pull_too=pull.is_due(step, diagnose_every) and pull.is_possible(spec.train),
+                pull_too=measurable and pull.is_due(step, diagnose_every),
             )  # fmt: skip
             clip_or_refuse(optimizer, scaler, spec.train.grad_clip, step, terms)
         except NonFiniteLoss as error:

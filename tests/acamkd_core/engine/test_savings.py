@@ -86,8 +86,14 @@ def test_a_run_with_recomputed_activations_has_the_same_series(world: World, tmp
     plain, theirs = go(tmp_path / "a", world.folder, **common)
     saved, ours = go(tmp_path / "b", world.folder, **(common | {"train": {"ema": 0.9, "grad_checkpoint": True}}))
     assert saved.status == "succeeded", saved.error
-    assert points(ours) == points(theirs)
+    assert points(ours) == without_pull(points(theirs))
     assert saved.weights_digest == plain.weights_digest
+
+
+def without_pull(found: dict[tuple[int, str], Any]) -> dict[tuple[int, str], Any]:
+    """What is computed again or compiled cannot be gone back through twice, so that no pull is measured."""
+    assert any(name == "kd/pull" for _, name in found)
+    return {key: value for key, value in found.items() if key[1] not in ("kd/pull", "kd/agreement")}
 
 
 def calm() -> Any:
@@ -108,8 +114,9 @@ def test_a_compiled_student_learns_the_same(tmp_path: Path) -> None:
     assert [e.message for e in kinds(ours, "log") if "compiled" in e.message] == [
         "the student's forward pass is compiled"
     ]
-    assert series(ours).keys() == series(theirs).keys()
-    for key, value in series(theirs).items():
+    wanted = without_pull(series(theirs))
+    assert series(ours).keys() == wanted.keys()
+    for key, value in wanted.items():
         assert series(ours)[key] == pytest.approx(value, rel=1e-4, abs=1e-5), key
     for name, tensor in eager.last_student.items():
         torch.testing.assert_close(fast.last_student[name], tensor, rtol=1e-4, atol=1e-5)
