@@ -181,7 +181,7 @@ READINGS = {
         "sequence, feature MSE and ACAM-KD are ahead of it: what they hand over is knowledge of that sequence, and the teacher, too, loses nine",
         "points from val to test. Val nevertheless chose the weights, and chose the smallest one tried for logit KD and ACAM-KD.",
         "Learnt masks do no better than frozen or shuffled ones, so whatever ACAM-KD does here is not due to where its masks look. The",
-        "paper's letter diverged in two of three seeds. Bicyclists, poles and signs are never found by any student of this size in 30 epochs.",
+        "paper's letter diverged in two of three seeds. Bicyclists, poles and signs are hardly ever found by any student of this size in 30 epochs.",
         "",
     ],
 }
