@@ -56,18 +56,18 @@ def test_the_state_before_a_bad_step_is_kept_whole(tmp_path: Path, where: str, c
             extra=CankdTerm(method="cankd", at=("body",))
         )  # a method with batch norm statistics of its own
 
-    parts = fresh()
+    parts, step = fresh(), [0]
 
     def poisoned(start: int) -> Iterator[ToyBatch]:
         for number, batch in enumerate(toy_batches(start), start):
+            step[0] = number
             yield ToyBatch(batch.images * (math.nan if number == 5 and where == "loss" else 1), batch.targets)
 
     parts.train = poisoned
     if where == "gradient":
-        seen = itertools.count()
 
         def spoil(gradient: Tensor) -> Tensor:
-            return gradient * (math.inf if next(seen) == 5 else 1)
+            return gradient * (math.inf if step[0] == 5 else 1)
 
         parts.student.head.weight.register_hook(spoil)  # type: ignore[union-attr, operator]
     error, events = fails(parts, tmp_path / "bad", job)
