@@ -38,8 +38,8 @@ export function SystemTab() {
       <Curve name="lr" title="Learning rate" />
       <Curve name="kd/mse_ratio" title="KD / MSE" />
       <Curve name="kd/share" title="KD share of the loss" />
-      <Curve name="kd/pull" title="Pull of KD on the student, the labels' being 1" />
-      <Curve name="kd/agreement" title="Agreement of KD and labels (cosine of gradients)" />
+      <Curve name="kd/pull" title="Pull of KD (labels: 1)" />
+      <Curve name="kd/agreement" title="KD agrees with the labels" />
     </div>
   );
 }
