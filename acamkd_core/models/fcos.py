@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from acamkd_core import ranks
 from acamkd_core.models.anchors import Sizes, clip_each
 from acamkd_core.models.backbones import build_backbone
-from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, Selection
+from acamkd_core.models.base import Detector, ModelOutput, Normalise, Selection
 from acamkd_core.models.pyramid import (
-    GROUPS,
     LEVELS,
     STRIDES,
     build_pyramid,
@@ -32,6 +31,7 @@ from acamkd_core.models.pyramid import (
     map_sizes,
     pyramid_levels,
 )
+from acamkd_core.models.towers import TwoTowerHead, tower
 from acamkd_core.spec.archs import FCOSArch
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
@@ -51,14 +51,7 @@ class PointMaps:
     centres: list[Tensor]
 
 
-def _tower(channels: int, depth: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.GroupNorm(GROUPS, channels), nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
-class PointHead(DenseHead):
+class PointHead(TwoTowerHead):
     """Two towers of 3x3 convolutions with group norm; centre-ness shares the boxes' tower. The same for all levels.
 
     scales: a learnt factor a level on the sides, the one thing in which levels differ.
@@ -67,7 +60,7 @@ class PointHead(DenseHead):
     def __init__(self, channels: int, depth: int, classes: int, *, scales: bool = False) -> None:
         super().__init__()
         self.depth = depth
-        self.class_tower, self.box_tower = _tower(channels, depth), _tower(channels, depth)
+        self.class_tower, self.box_tower = tower(channels, depth, bias=True), tower(channels, depth, bias=True)
         self.cls_logits = nn.Conv2d(channels, classes, 3, padding=1)
         self.bbox_reg = nn.Conv2d(channels, 4, 3, padding=1)
         self.bbox_ctrness = nn.Conv2d(channels, 1, 3, padding=1)
@@ -79,21 +72,6 @@ class PointHead(DenseHead):
                 nn.init.zeros_(module.bias)
         assert self.cls_logits.bias is not None
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - PRIOR) / PRIOR))
-
-    def forward(self, levels: dict[str, Tensor]) -> PointMaps:
-        present = [name for name in LEVELS if name in levels]
-        return self.finish(
-            present,
-            [self.class_tower(levels[name]) for name in present],
-            [self.box_tower(levels[name]) for name in present],
-        )
-
-    def towers(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        classes, boxes = (
-            [tower[start : start + 2] for start in range(0, len(tower), 3)]
-            for tower in (self.class_tower, self.box_tower)
-        )
-        return list(classes), list(boxes)
 
     def finish(self, levels: Sequence[str], classes: list[Tensor], boxes: list[Tensor]) -> PointMaps:
         return PointMaps(

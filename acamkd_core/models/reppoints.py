@@ -28,11 +28,10 @@ from torch import Tensor, nn
 from acamkd_core import ranks
 from acamkd_core.models.anchors import Sizes, clip_each
 from acamkd_core.models.backbones import build_backbone
-from acamkd_core.models.base import DenseHead, Detector, ModelOutput, Normalise, at_least_fp32
+from acamkd_core.models.base import Detector, ModelOutput, Normalise, at_least_fp32
 from acamkd_core.models.deform import DeformConv2d
 from acamkd_core.models.matching import IGNORED, match_boxes, match_nearest
 from acamkd_core.models.pyramid import (
-    GROUPS,
     LEVELS,
     STRIDES,
     build_pyramid,
@@ -42,6 +41,7 @@ from acamkd_core.models.pyramid import (
     pyramid_levels,
     real_cells,
 )
+from acamkd_core.models.towers import TwoTowerHead, tower
 from acamkd_core.spec.archs import RepPointsArch
 from acamkd_core.spec.models import Preprocess
 from acamkd_core.torchvision_compat import torchvision
@@ -67,14 +67,7 @@ class PointSets:
     refined: list[Tensor]
 
 
-def _tower(channels: int, depth: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(GROUPS, channels), nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
-class PointSetHead(DenseHead):
+class PointSetHead(TwoTowerHead):
     """Two towers of 3x3 convolutions with group norm, the first points, and what is read at them. The same for all levels.
 
     moment_transfer: logarithms of the factors on a set's standard deviations, x and y.
@@ -83,7 +76,7 @@ class PointSetHead(DenseHead):
     def __init__(self, channels: int, depth: int, classes: int) -> None:
         super().__init__()
         self.depth = depth
-        self.class_tower, self.box_tower = _tower(channels, depth), _tower(channels, depth)
+        self.class_tower, self.box_tower = tower(channels, depth, bias=False), tower(channels, depth, bias=False)
         self.initial_conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.initial_points = nn.Conv2d(channels, 2 * POINTS, 1)
         self.class_conv = DeformConv2d(channels, channels)
@@ -98,21 +91,6 @@ class PointSetHead(DenseHead):
                     nn.init.zeros_(module.bias)
         assert self.cls_logits.bias is not None
         nn.init.constant_(self.cls_logits.bias, -math.log((1 - PRIOR) / PRIOR))
-
-    def forward(self, levels: dict[str, Tensor]) -> PointSets:
-        present = [name for name in LEVELS if name in levels]
-        return self.finish(
-            present,
-            [self.class_tower(levels[name]) for name in present],
-            [self.box_tower(levels[name]) for name in present],
-        )
-
-    def towers(self) -> tuple[list[nn.Module], list[nn.Module]]:
-        classes, boxes = (
-            [tower[start : start + 2] for start in range(0, len(tower), 3)]
-            for tower in (self.class_tower, self.box_tower)
-        )
-        return list(classes), list(boxes)
 
     def finish(self, levels: Sequence[str], classes: list[Tensor], boxes: list[Tensor]) -> PointSets:
         raw = PointSets(tuple(LEVELS.index(name) for name in levels), [], [], [])
