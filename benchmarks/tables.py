@@ -197,8 +197,8 @@ def camvid(folder: Path) -> str:
         "",
         "Command: `python -m benchmarks.camvid --data CAMVID --backbone MOBILENET_V2_BACKBONE.pth`. All runs go through the API.",
         "30 epochs, batch 8, output stride 16, poly decay; teacher DeepLabV3-MobileNetV2 1.0 from ImageNet weights. The learning rate",
-        "is chosen once for the student alone, each term's weight on val among three values in half-length runs, and two more where the",
-        "best was at an end; val shares its only sequence with train, so arms are judged on test. Points of mIoU.",
+        "is chosen once for the student alone, each term's weight on val among three values in half-length runs, for logit KD and ACAM-KD,",
+        "whose best was at an end, among five; val shares its only sequence with train, so arms are judged on test. Points of mIoU.",
         "",
     ]
     teacher = [run for run in runs if run["stage"] == "teacher"]

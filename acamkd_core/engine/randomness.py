@@ -30,5 +30,5 @@ def be_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling every new tensor with NaN finds reads of unwritten memory, changes no result, and took 7 % of a step.
+    # Filling every new tensor with NaN finds reads of unwritten memory, changes no result, and had 7 % of a profile's samples.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch's stub lacks it
