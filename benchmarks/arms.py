@@ -60,15 +60,17 @@ def run(study: Study, plan: Plan) -> None:
     study.queue(itertools.chain.from_iterable(tried.values()))
     weights |= {arm: best(study, trials) for arm, trials in tried.items()}
     weights |= {arm: weights["acam"] for arm in plan.ablations if arm in plan.arms}
+    full = {"rate": rate, "epochs": plan.epochs, "stage": "final"}
+    # All at once: a server with several slots has work to the end, in this order. The matched control replays what ACAM
+    # measured: it can only be asked for when that run has ended.
+    queued = [arm for arm in plan.arms if arm != "feature_mse_matched"]
+    study.queue(plan.trial(arm, seed=seed, weight=weights[arm], **full) for seed in plan.seeds for arm in queued)
     for seed in plan.seeds:
-        full = {"seed": seed, "rate": rate, "epochs": plan.epochs, "stage": "final"}
-        # The matched control replays what ACAM measured: it can only be asked for when that run has ended.
-        study.queue(plan.trial(arm, weight=weights[arm], **full) for arm in plan.arms if arm != "feature_mse_matched")
         for arm in plan.arms:
             ratio = None
             if arm == "feature_mse_matched":
-                ratio = study.do(plan.trial("acam", weight=weights["acam"], **full))["ratio"]
-            study.do(plan.trial(arm, weight=weights[arm], ratio=ratio, **full))
+                ratio = study.do(plan.trial("acam", seed=seed, weight=weights["acam"], **full))["ratio"]
+            study.do(plan.trial(arm, seed=seed, weight=weights[arm], ratio=ratio, **full))
 
 
 def start(name: str, about: str | None) -> tuple[Study, str, str]:

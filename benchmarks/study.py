@@ -10,7 +10,7 @@ import json
 import platform
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Study:
     folder: Path
     client: Client
     data: dict[str, Any]
+    teachers: dict[str, Trial] = field(default_factory=dict)  # those asked for so far, by job name
 
     def result(self, trial: Trial) -> dict[str, Any] | None:
         """What a finished trial left, or None.
@@ -65,36 +66,54 @@ class Study:
     def queue(self, trials: Iterable[Trial]) -> None:
         """Submits what has no result yet, so that every slot of the server has work while `do` waits for the first."""
         for trial in trials:
+            self._note(trial)
             if self.result(trial) is None:
                 self._job(trial)
 
     def do(self, trial: Trial) -> dict[str, Any]:
         """The trial's result: read when it is finished, else run through the API (a failed run is a result too)."""
+        self._note(trial)
         if (found := self.result(trial)) is not None:
             return found
-        job = self._job(trial)
-        print(f"{time.strftime('%H:%M:%S')} {trial.name} ({job.info.state})", flush=True)
+        return self._finish(trial, self._job(trial), trial.name)
+
+    def _finish(self, trial: Trial, job: Job, name: str) -> dict[str, Any]:
+        """Waits for the trial's job and writes its result under `name`."""
+        print(f"{time.strftime('%H:%M:%S')} {name} ({job.info.state})", flush=True)
         job.wait()
         info = job.refresh().info
         if info.state == "cancelled":
-            raise SystemExit(f"{trial.name} was cancelled: start again to run it anew")
+            raise SystemExit(f"{name} was cancelled: start again to run it anew")
         spec = self._spec(trial)
         result = {
-            "name": trial.name, "arm": trial.arm, "stage": trial.stage, "seed": trial.seed, "value": trial.value,
+            "name": name, "arm": trial.arm, "stage": trial.stage, "seed": trial.seed, "value": trial.value,
             "state": info.state, "reason": info.reason, "error": info.error.model_dump() if info.error else None,
             "metrics": info.metrics, "per_class": _per_class(job), "dataset": info.dataset_info.get("digest"),
             "minutes": round(_seconds(info) / 60, 2), "ratio": _ratio(job),
-            "profile": info.profile, "spec": spec,
+            "teacher": _teacher(job), "profile": info.profile, "spec": spec,
             "spec_digest": _digest(spec),
             "versions": {"acamkd": acamkd_core.__version__, "python": platform.python_version(), **self.data["versions"]},
         }  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
-        aside = self.folder / f"{trial.name}.part"
+        aside = self.folder / f"{name}.part"
         aside.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-        aside.replace(self.folder / f"{trial.name}.json")
+        aside.replace(self.folder / f"{name}.json")
         label, value = primary(info.metrics, "test") or ("score", float("nan"))
-        print(f"{time.strftime('%H:%M:%S')} {trial.name}: {info.state} {value:.2f} test {label}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {name}: {info.state} {value:.2f} test {label}", flush=True)
         return result
+
+    def _note(self, trial: Trial) -> None:
+        if trial.stage == "teacher":
+            self.teachers[trial.name] = trial
+
+    def _teach(self, trial: Trial) -> None:
+        """Sees that the server has the finished teacher. One that does not trains it anew: results are committed, weights
+        are not. The new teacher is another one, so its result gets a file of its own (`NAME-2.json`)."""
+        known = [json.loads(path.read_text()) for path in sorted(self.folder.glob(f"{trial.name}*.json"))]
+        job = self._job(trial)
+        job.wait()
+        if job.refresh().info.metrics not in [one["metrics"] for one in known]:
+            self._finish(trial, job, f"{trial.name}-{len(known) + 1}" if known else trial.name)
 
     def _job(self, trial: Trial) -> Job:
         """The trial's job: found by its name, or submitted.
@@ -108,6 +127,8 @@ class Study:
         except ApiError as error:
             if error.status != 404:
                 raise
+            if (teacher := self.teachers.get(str(spec.get("teacher")).removeprefix("job:"))) is not None:
+                self._teach(teacher)
             return self.client.jobs.create(spec)
         if JobSpec.model_validate(job.spec("submitted").spec) != JobSpec.model_validate(spec):
             raise SystemExit(
@@ -134,6 +155,12 @@ def _seconds(info: JobDetail) -> float:
 def _per_class(job: Job) -> dict[str, float | None]:
     scored = [one for one in job.evaluations if one.split == "test" and one.role == "student"]
     return scored[-1].per_class if scored else {}
+
+
+def _teacher(job: Job) -> dict[str, float] | None:
+    """The teacher's scores, taken before training on the split that selects: they tell two teachers apart."""
+    scored = [one.metrics for one in job.evaluations if one.role == "teacher"]
+    return scored[-1] if scored else None
 
 
 def _ratio(job: Job) -> list[list[float]] | None:

@@ -124,6 +124,17 @@ def class_table(runs: list[Run]) -> list[str]:
     return lines
 
 
+def teacher_lines(runs: list[Run], metric: str = "mIoU") -> list[str]:
+    """A line a teacher; a second one was trained from the first one's spec on another platform."""
+    lines = []
+    for number, run in enumerate(runs):
+        facts = run["profile"].get("student", {})
+        start = f"Teacher {number + 1}, of the same spec" if number else "Teacher"
+        size = f"{facts.get('parameters', 0) / 1e6:.2f} M parameters"
+        lines += [f"{start}: {score(run) or 0:.2f} test {metric}, {size}, {run['minutes']:.1f} minutes.", ""]
+    return lines
+
+
 def extra_table(runs: list[Run], stems: dict[str, str]) -> list[str]:
     """Mean of further test metrics by arm. `stems`: metric key to column title."""
     arms = by_arm([run for run in runs if run["state"] == "succeeded"])
@@ -201,13 +212,7 @@ def camvid(folder: Path) -> str:
         "whose best was at an end, among five; val shares its only sequence with train, so arms are judged on test. Points of mIoU.",
         "",
     ]
-    teacher = [run for run in runs if run["stage"] == "teacher"]
-    for run in teacher:
-        facts = run["profile"].get("student", {})
-        lines += [
-            f"Teacher: {score(run) or 0:.2f} test mIoU, {facts.get('parameters', 0) / 1e6:.2f} M parameters, {run['minutes']:.1f} minutes.",
-            "",
-        ]
+    lines += teacher_lines([run for run in runs if run["stage"] == "teacher"])
     for table, title in (
         ("scratch", "Student: width 0.35 from scratch"),
         ("pretrained", "Student: Mobile DeepLabv3 with a pretrained backbone"),
@@ -288,12 +293,7 @@ def bccd(folder: Path) -> str:
         "alone, each term's weight among three values in half-length runs, both on val; arms are judged on test. Points of COCO mAP.",
         "",
     ]
-    for run in [run for run in runs if run["stage"] == "teacher"]:
-        facts = run["profile"].get("student", {})
-        lines += [
-            f"Teacher: {score(run) or 0:.2f} test mAP, {facts.get('parameters', 0) / 1e6:.2f} M parameters, {run['minutes']:.1f} minutes.",
-            "",
-        ]
+    lines += teacher_lines([run for run in runs if run["stage"] == "teacher"], "mAP")
     final = [run for run in runs if run["stage"] == "final"]
     tuned = [run for run in runs if run["stage"] == "tune"]
     if final:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from acamkd_core.models.base import Backbone, Level
 from acamkd_core.models.deform import DeformConv2dPack
+from acamkd_core.models.dilated import replace_dilated
 from acamkd_core.models.timm_backbone import TimmBackbone
 from acamkd_core.spec.timm_models import PREFIX
 from acamkd_core.torchvision_compat import torchvision  # noqa: F401  (makes the torchvision imports below safe)
@@ -173,6 +174,7 @@ class MobileNetV3Large(_Blocks):
         # The keyword halves the last stage's stride only. Its first block takes the doubled dilation at once, and its
         # kernels are 5x5: `_dilate` would give other networks than the published weights were trained in.
         self.features = mobilenet_v3_large(dilated=output_stride == 16).features
+        replace_dilated(self.features)
         self._publish([4, 8, 16, output_stride])
 
 
@@ -227,6 +229,7 @@ def _dilate(stages: Sequence[nn.Module], output_stride: int) -> list[int]:
             if conv.kernel_size == (3, 3):
                 step = before if lost_stride else dilation
                 conv.dilation = conv.padding = (step, step)
+        replace_dilated(stage)
         strides.append(output_stride)
     return strides
 
