@@ -58,10 +58,10 @@ export function RunsTable({ rows, at, selected, onToggle, heard }: Props) {
               <td className="name">
                 <span className="row" style={{ flexWrap: 'nowrap' }}>
                   <span className="swatch" style={{ background: job.kind === 'inspect' ? 'transparent' : runColor(job.methods) }} />
-                  <Link to="/runs/$job" params={{ job: job.name }} onClick={(event) => event.stopPropagation()}>
-                    <b style={{ fontWeight: 550 }}>{job.name}</b>
+                  <Link to="/runs/$job" params={{ job: job.name }} title={job.name} aria-label={job.name} onClick={(event) => event.stopPropagation()}>
+                    <Name of={job.name} />
                   </Link>
-                  <span className="muted">{methodWord(job)}</span>
+                  <span className="muted method">{methodWord(job)}</span>
                   {job.alarms > 0 && (
                     <span className="state warn" title={`${job.alarms} alarms`}>
                       <IconAlertTriangle size={13} aria-hidden /> {job.alarms}
@@ -104,6 +104,17 @@ const methodWord = (job: JobSummary): string =>
 
 const pair = (job: JobSummary): string =>
   [job.student, job.teacher && `<- ${job.teacher}`].filter(Boolean).join(' ') || '–';
+
+/** A long name is cut in its middle: runs of one study differ at the end. */
+function Name({ of }: { of: string }) {
+  const tail = of.length > 24 ? 12 : 0;
+  return (
+    <b className="run-name">
+      <span>{of.slice(0, of.length - tail)}</span>
+      {tail > 0 && <span>{of.slice(-tail)}</span>}
+    </b>
+  );
+}
 
 /** Milliseconds of silence of a running job when they are worth a word. */
 function isSilent(job: JobSummary, now: number, heardAt: number | undefined): number | null {
