@@ -179,7 +179,11 @@ class FCOSArch(PyramidArch):
 
     family: Literal["fcos"] = Field(description="FCOS on a feature pyramid.")
     fpn_channels: int = Field(
-        default=256, ge=32, le=1024, multiple_of=32, description="Channels of the levels p3 to p7 and of the heads."
+        default=256,
+        ge=64,
+        le=1024,
+        multiple_of=32,
+        description="Channels of the levels p3 to p7 and of the heads: at least two for each of 32 groups.",
     )
     p6_from: Literal["c5", "p5"] = Field(default="p5", description="What P6 is made of; the paper's is `p5`.")
     level_scales: bool = Field(

@@ -135,11 +135,15 @@ class JobSpec(SpecModel):
     student: StudentSpec = Field(description="Network that learns: a preset's name, or an object.")
     distill: tuple[MethodTerm, ...] = Field(default=(), description="Distillation terms, added up.")
     task_loss: TaskLossSpec = Field(default_factory=TaskLossSpec, description="Supervised loss.")
-    optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec, description="What takes the steps: SGD or AdamW, rate, decay.")
+    optimizer: OptimizerSpec = Field(
+        default_factory=OptimizerSpec, description="What takes the steps: SGD or AdamW, rate, decay."
+    )
     schedule: ScheduleSpec = Field(default_factory=ScheduleSpec, description="Length and learning-rate decay.")
     batch: BatchSpec = Field(default_factory=BatchSpec, description="Images per step.")
     train: TrainSpec = Field(default_factory=TrainSpec, description="Precision, clipping, memory and speed.")
-    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="When and how the student is scored.")
+    evaluation: EvaluationSpec = Field(
+        default_factory=EvaluationSpec, description="When and how the student is scored."
+    )
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec, description="Which states are kept.")
     exports: tuple[ExportSpec, ...] = Field(
         default=({"format": "safetensors"}, {"format": "onnx"}),

@@ -33,8 +33,8 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "mobile_deeplabv3": ({"width": 0.35, "output_stride": 16}, {"width": 0.5, "output_stride": 8}),
     "fcos": (
-        {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 32, "head_depth": 1},
-        {"backbone": "resnet18", "fpn_channels": 64, "head_depth": 1},
+        {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 64, "head_depth": 1},
+        {"backbone": "resnet18", "fpn_channels": 96, "head_depth": 1},
     ),
     "reppoints": (
         {"backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 64, "head_depth": 1},

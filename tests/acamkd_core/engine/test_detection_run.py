@@ -205,7 +205,7 @@ def test_predictions_of_both_heads_are_compared_or_refused(
     assert result.status == "succeeded", result.error
     names = {name for event in events if event.type == "metrics" for name in event.values}
     assert terms <= names
-    other = {"arch": {"family": "fcos", "backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 32}}
+    other = {"arch": {"family": "fcos", "backbone": "mobilenet_v2", "width": 0.35, "fpn_channels": 64}}
     result, _ = go(tmp_path / "b", cache, **changes | {"student": other})
     assert result.error is not None
     assert (result.error.code, result.error.field) == ("method.other_head", "distill.0.method")

@@ -278,9 +278,9 @@ def test_the_automatic_stage_is_three_or_all_of_a_shallower_head():
 def test_what_does_not_fit_is_refused_with_what_would():
     term = TERM.validate_python({"method": "crosskd"})
     assert other_head(term, arch(), arch()) is None
-    assert other_head(term, arch("fcos", fpn_channels=32), arch("fcos", fpn_channels=64)) is None
+    assert other_head(term, arch("fcos", fpn_channels=64), arch("fcos", fpn_channels=96)) is None
     for student, teacher, more, field, hint in (
-        (arch("fcos", fpn_channels=32), arch(), {}, "method", "a student of family retinanet"),
+        (arch("fcos", fpn_channels=64), arch(), {}, "method", "a student of family retinanet"),
         (arch(), ARCH.validate_python({"family": "ssdlite"}), {}, "method", "retinanet, fcos and reppoints teachers"),
         (arch(), arch(), {"at": ["p3", "c5"]}, "at", "take p3, p4"),
         (arch(), arch(), {"at": ["p3"], "teacher_at": ["c3"]}, "teacher_at", "take p3, p4"),

@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_refused_with_what_would():
     segmenter = ARCH.validate_python({"family": "deeplabv3"})
     assert other_head(plain, segmenter, segmenter) is None
     for student, teacher, more, field, hint in (
-        (arch("fcos", fpn_channels=32), arch(), {}, "method", "a student of family retinanet"),
+        (arch("fcos", fpn_channels=64), arch(), {}, "method", "a student of family retinanet"),
         (arch(), ARCH.validate_python({"family": "ssdlite"}), {}, "method", "retinanet, fcos and reppoints teachers"),
         (arch(), None, {}, "method", "retinanet, fcos and reppoints teachers"),
         (arch(), arch(), {"at": ["p3", "c5"]}, "at", "take p3, p4"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from acamkd_core.models.fcos import FCOS
@@ -107,3 +108,11 @@ def test_weights_of_other_classes_are_refused_with_both_numbers(pair: tuple[FCOS
     torch.save(pair[1].state_dict(), tmp_path / "fcos.pth")
     with pytest.raises(CoreError, match="are for 4 classes, but 7 are needed"):
         load_weights(build(7), tmp_path / "fcos.pth", strict=True)
+
+
+def test_one_channel_a_group_is_refused() -> None:
+    """Group norm over a single value (one channel on a 1x1 map) has no meaning: PyTorch refuses it at the first step."""
+    with pytest.raises(ValidationError, match="greater than or equal to 64"):
+        FCOSArch(family="fcos", fpn_channels=32)
+    model = build(4, fpn_channels=64, backbone="mobilenet_v2", head_depth=1).train()
+    assert model(torch.rand(1, 3, 128, 128)).features["p7"].shape == (1, 64, 1, 1)

@@ -143,11 +143,11 @@ def retina_box(offsets: Tensor, level: int, anchor: int, x: int, y: int) -> list
 
 
 def test_mmdet_fcos_with_a_caffe_backbone_and_level_scales(tmp_path: Path) -> None:
-    theirs = MMFCOS(32, 2, 5)
+    theirs = MMFCOS(64, 2, 5)
     loud(theirs.bbox_head)
     fields = {
         "backbone": "resnet50",
-        "fpn_channels": 32,
+        "fpn_channels": 64,
         "head_depth": 2,
         "level_scales": True,
         "resnet_style": "caffe",

@@ -146,7 +146,7 @@ def test_unknown_weights_are_refused_at_submit(weights: str, message: str) -> No
         ("pspnet", {"output_stride": 16}),
         ("lraspp", {}),
         ("retinanet", {}),
-        ("fcos", {"fpn_channels": 32, "head_depth": 1}),
+        ("fcos", {"fpn_channels": 64, "head_depth": 1}),
         ("reppoints", {"fpn_channels": 64, "head_depth": 1}),
         ("faster_rcnn", {"fpn_channels": 16, "head_channels": 16}),
     ],
