@@ -211,8 +211,8 @@ def test_a_student_that_is_the_teacher_costs_nothing(family):
 def test_fcos_crosses_its_towers_group_norms_and_all():
     """Against the head's own modules put together by hand, and the boxes of its positions. No object is of p4's size: the
     divisor is 1."""
-    student, teacher = heads("fcos", widths=(32, 32))
-    own, other = (pyramid(32, sizes=((4, 6), (2, 3))) for _ in range(2))
+    student, teacher = heads("fcos", widths=(64, 64))
+    own, other = (pyramid(64, sizes=((4, 6), (2, 3))) for _ in range(2))
     terms = crossing(student, teacher, names=("p4",), stage=1)(stepped(student, teacher, own, other))
     mine, theirs, f = student.head, teacher.head, torch.nn.functional
     raws = []
@@ -238,8 +238,8 @@ def test_fcos_crosses_its_towers_group_norms_and_all():
 
 
 def test_fcos_divides_by_the_centreness_of_its_positives():
-    _, teacher = heads("fcos", widths=(32, 32))
-    other = pyramid(32, sizes=((5, 5),))
+    _, teacher = heads("fcos", widths=(64, 64))
+    other = pyramid(64, sizes=((5, 5),))
     raw = teacher.head(other)
     weights, mass = teacher.head.assign(raw, ["p3"], [torch.tensor([[0.0, 0.0, 32.0, 32.0]])], [(16, 40)])
     total = 0.0

@@ -68,8 +68,8 @@ def test_retinanet_sums_over_anchors_that_count_and_divides_by_the_positive_ones
 
 
 def test_fcos_divides_by_the_centreness_of_its_positives():
-    student, teacher = heads("fcos", widths=(32, 32))
-    own, other = pyramid(32, sizes=((5, 5), (3, 3))), pyramid(32, sizes=((5, 5), (3, 3)))
+    student, teacher = heads("fcos", widths=(64, 64))
+    own, other = pyramid(64, sizes=((5, 5), (3, 3))), pyramid(64, sizes=((5, 5), (3, 3)))
     made = step(student, teacher, own, other, boxes=[[[0.0, 0.0, 32.0, 32.0]], []])
     total = sum(
         divergence(s, t, 1.0)
