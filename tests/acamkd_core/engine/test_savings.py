@@ -161,10 +161,11 @@ def test_a_kept_output_is_the_one_that_would_be_computed(world: World, tmp_path:
             assert [e.info.code for e in kinds(events, "alarm")].count("teacher.cache_small") == 1
             assert losses(events) == theirs
     assert len({run.weights_digest for run in runs.values()}) == 1
-    # Without a cache the teacher's batches differ from single images in their last bits only.
+    # Without a cache the teacher's batches differ from single images in their last bits only; two steps on a batch of four
+    # make up to 2e-4 of them, depending on the processor.
     _, events = go(tmp_path / "none", world.folder, **common)
     for key, value in losses(events).items():
-        assert key[0] > 2 or theirs[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
+        assert key[0] > 2 or theirs[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
 
     def at_5(events: list[Any]) -> bool:
         return any(event.iteration >= 5 for event in kinds(events[-3:], "metrics"))
