@@ -39,7 +39,7 @@ LABELS = {
 
 def load(folder: Path) -> list[Run]:
     """All finished runs of a study, by name."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"), key=lambda path: path.stem)]
 
 
 def signed(value: float) -> str:
@@ -195,6 +195,15 @@ READINGS = {
         "paper's letter diverged in two of three seeds. Bicyclists, poles and signs are hardly ever found by any student of this size in 30 epochs.",
         "",
     ],
+    "pretrained": [
+        "How we read it: this student does not need this teacher. It starts from the same ImageNet weights, its rate was tuned where the",
+        "teacher's was not, and alone it is ahead of the teacher on test. Every term then pulls it towards a network that knows less:",
+        "all arms are behind, ACAM-KD least. Before a teacher is paid for, train the student alone as well as it can be trained, and compare.",
+        "",
+        "The teacher here is teacher 2: the weights of the first were not kept, and the same spec gave another network on another",
+        "machine. The stem and first stage of the student stay frozen. Feature MSE's best weight is at an end of its grid, which was not moved.",
+        "",
+    ],
 }
 
 
@@ -208,8 +217,9 @@ def camvid(folder: Path) -> str:
         "",
         "Command: `python -m benchmarks.camvid --data CAMVID --backbone MOBILENET_V2_BACKBONE.pth`. All runs go through the API.",
         "30 epochs, batch 8, output stride 16, poly decay; teacher DeepLabV3-MobileNetV2 1.0 from ImageNet weights. The learning rate",
-        "is chosen once for the student alone, each term's weight on val among three values in half-length runs, for logit KD and ACAM-KD,",
-        "whose best was at an end, among five; val shares its only sequence with train, so arms are judged on test. Points of mIoU.",
+        "is chosen once for each student alone, each term's weight on val among three values in half-length runs, for the first student's",
+        "logit KD and ACAM-KD, whose best was at an end, among five; val shares its only sequence with train, so arms are judged on test.",
+        "Points of mIoU.",
         "",
     ]
     lines += teacher_lines([run for run in runs if run["stage"] == "teacher"])
