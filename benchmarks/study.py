@@ -134,7 +134,16 @@ class Study:
             raise SystemExit(
                 f"the server's job {trial.name} has another spec than it has now: rename it to run it anew"
             )
-        return job.retry() if job.info.state == "cancelled" else job
+        number = 2
+        while job.info.state == "cancelled":  # the server names its retries -r2, -r3 ...
+            try:
+                job = self.client.jobs.get(f"{trial.name}-r{number}")
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                return job.retry()
+            number += 1
+        return job
 
 
 def _digest(spec: dict[str, Any]) -> str:

@@ -100,3 +100,20 @@ def test_another_teacher_of_the_same_spec_gets_a_file_of_its_own(tmp_path: Path)
         assert not (tmp_path / "teacher-3.json").exists()
     finally:
         home.stop()
+
+
+def test_a_cancelled_run_is_tried_again_once(tmp_path: Path) -> None:
+    home = Platform(tmp_path / "home")
+    try:
+        study = Study(tmp_path, home.client, {"name": "scenes", "versions": {}})
+        home.client.jobs.create({**TINY, "name": "teacher", "schedule": {"iterations": 4000}})
+        term = {"teacher": "job:teacher", "distill": [{"method": "logit"}], "schedule": {"iterations": 4}}
+        student = Trial("s", "logit", "final", 0, {**TINY, **term})  # waits for its teacher
+        study.queue([student])
+        for names in ({"s", "s-r2"}, {"s", "s-r2", "s-r3"}):
+            study._job(student).cancel()
+            study.queue([student])
+            study.queue([student])
+            assert {job.name for job in home.client.jobs.list()} - {"teacher"} == names
+    finally:
+        home.stop()
