@@ -26,7 +26,7 @@ def test_the_committed_demo_is_that_of_the_present_jobs() -> None:
             assert study.do(trial)["seed"] == seed
 
 
-@pytest.mark.parametrize("table", [0], ids=["scratch"])
+@pytest.mark.parametrize("table", [0, 1], ids=["scratch", "pretrained"])
 def test_the_committed_camvid_table_is_that_of_the_present_plan(table: int) -> None:
     """Every tuning run and every arm of three seeds is there, under the spec that the plan has now."""
     study = Study(tables.RESULTS / "camvid", Client(NOBODY), {"name": "camvid", "versions": {}})
