@@ -98,7 +98,7 @@ def student_trial(
 
 def plans(folder: str, backbone: str) -> list[Plan]:
     """The two tables, and the competitors of the first; `backbone`: an absolute path."""
-    # The stem and the first stage stay as ImageNet left them: half of a step's time on a CPU is theirs.
+    # The stem and the first stage stay as ImageNet left them: much of a step's time on a CPU is theirs.
     arch = {"family": "mobile_deeplabv3", "output_stride": 16}
     pretrained = {"arch": arch, "backbone_weights": backbone, "freeze": {"stages": 1}}
     return [

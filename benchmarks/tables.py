@@ -197,9 +197,9 @@ READINGS = {
     ],
     "pretrained": [
         "How we read it: this student does not need this teacher. It starts from the same ImageNet weights, its rate was tuned where the",
-        "teacher's was not, and alone it is on average ahead of the teacher on test. Feature MSE and logit KD pull it down towards a",
-        "network that knows less; ACAM-KD leaves it where it was alone, which is no gain, and with three seeds not told from a small loss or",
-        "gain either. Before a teacher is paid for, train the student alone as well as it can be trained, and compare.",
+        "teacher's was not, and alone it is ahead of the teacher on test with every seed. Feature MSE pulls it down towards a network that",
+        "knows less. Logit KD is behind it and ACAM-KD level with it, both within noise: with three seeds neither is told from a small loss or",
+        "gain. Before a teacher is paid for, train the student alone as well as it can be trained, and compare.",
         "",
         "The teacher here is teacher 2: the weights of the first were not kept, and the same spec gave another network on another",
         "machine. The stem and first stage of the student stay frozen. Feature MSE's best weight is at an end of its grid, which was not moved.",

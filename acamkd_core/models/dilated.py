@@ -23,7 +23,7 @@ def phase_conv(maps_NCHW: Tensor, weight_C1kk: Tensor, dilation: int) -> Tensor:
         weight_C1kk: k odd.
 
     Returns:
-        N C H W, channels last in memory.
+        N C H W, in the memory layout of the input.
     """
     n, c, h, w = maps_NCHW.shape
     d = dilation
