@@ -47,10 +47,12 @@ def best(study: Study, trials: Iterable[Trial]) -> float:
     return value
 
 
-def run(study: Study, plan: Plan) -> None:
+def run(study: Study, plan: Plan, teacher: Trial) -> None:
     """Runs what is missing, so that an unfinished study is balanced over its arms."""
     half = {"seed": 0, "epochs": plan.epochs // 2, "stage": "tune"}
+    study.queue([teacher])  # the student alone needs none: both have a slot to train in
     rate = best(study, (plan.trial("none", rate=value, weight=None, **half) for value in plan.rates))
+    study.do(teacher)
     weights: dict[str, float | None] = {"none": None, "feature_mse_matched": 1.0}
     tried = {
         arm: [plan.trial(arm, rate=rate, weight=value, **half) for value in plan.weights[arm]]

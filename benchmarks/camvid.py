@@ -114,9 +114,8 @@ def plans(folder: str, backbone: str) -> list[Plan]:
 def main() -> None:
     """Runs what is missing."""
     study, folder, backbone = start("camvid", __doc__)
-    study.do(teacher_trial(folder, backbone))
     for plan in plans(folder, backbone):
-        run(study, plan)
+        run(study, plan, teacher_trial(folder, backbone))
 
 
 if __name__ == "__main__":

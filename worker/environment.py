@@ -26,11 +26,19 @@ _PREFIXES = (
     "NCCL_",
     "GLOO_",
     "CUBLAS_",
+    "MALLOC_",
     "CUDA_",
     "NVIDIA_",
     "PYTORCH_",
     "TORCHINDUCTOR_",
 )
+
+# No blocks of their own for large tensors, and freed memory is kept (up to 4 GiB at the heap's end). Read by glibc only.
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "100000000",
+}
 
 JOB_VARIABLE = "ACAMKD_JOB_ID"
 ATTEMPT_VARIABLE = "ACAMKD_ATTEMPT"
@@ -54,6 +62,10 @@ def child_environment(
     # Threads that wait by spinning steal the cores of server and database: with two cores and some load beside it, a
     # training step took 2.4 to 3.3 times as long as with threads that sleep.
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # glibc gives every large block back to the kernel and asks for it anew, page by page, at each step: on CPUs that was a
+    # sixth to a quarter of a detector's training time (`python -m benchmarks.allocator`).
+    for name, value in KEEP_MEMORY.items():
+        kept.setdefault(name, value)
     kept["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     # The child runs in the attempt's folder: the package must be found there also when it was never installed.
     home = str(Path(acamkd_core.__file__).resolve().parent.parent)
