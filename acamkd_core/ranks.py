@@ -76,6 +76,21 @@ def summed(value: Tensor) -> Tensor:
     return value
 
 
+class _Added(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return summed(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return summed(gradient)
+
+
+def added(value: Tensor) -> Tensor:
+    """Sum over processes that carries gradient: the losses of all processes depend on what each has put in."""
+    return _Added.apply(value) if world() > 1 else value  # type: ignore[no-any-return, no-untyped-call]
+
+
 def total(number: float) -> float:
     """Sum over processes of a count."""
     return float(summed(torch.tensor(number, dtype=torch.float64))) if world() > 1 else number

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from acamkd_core import ranks
 from acamkd_core.methods.base import LevelPair, Method, StepContext
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.fit import MAX_RESIZE
@@ -24,6 +25,17 @@ def constant(tensor: Tensor) -> Tensor:
 def full_precision(tensor: Tensor) -> Tensor:
     """float16 and bfloat16 become float32; float32 and float64 stay. Squares and exponentials overflow in half."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def channel_moments(maps_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """(population variance, mean) of each channel over (N, H, W), both 1 C 1 1; over the images of all processes."""
+    if ranks.world() == 1:
+        variance, mean = torch.var_mean(maps_NCHW, dim=(0, 2, 3), correction=0, keepdim=True)
+        return variance, mean
+    # Images may be padded to another size in another process: sums, not means of means.
+    values = ranks.total(maps_NCHW.numel() / maps_NCHW.shape[1])
+    mean = ranks.added(maps_NCHW.sum(dim=(0, 2, 3), keepdim=True)) / values
+    return ranks.added((maps_NCHW - mean).square().sum(dim=(0, 2, 3), keepdim=True)) / values, mean
 
 
 def refuse_far(have: tuple[int, int], size: tuple[int, int], *, level: str) -> None:

@@ -19,7 +19,7 @@ takes i = 2, 0.4 and 0.75. The student's gradient goes into its tower up to stag
 Choices the paper leaves open: where the heads' channels differ, a 1x1 convolution on each tower's map, the same for all
 levels; where maps differ in size the student's is resized; unlabelled images are taught like labelled ones.
 Deviations: population instead of sample deviations, and their eps inside the root (a map of one value has no sample
-deviation); GIoU for FCOS too, whose authors' setting is IoU (the boxes of this FCOS are trained by GIoU).
+deviation), over the images of all processes; GIoU for FCOS too, whose authors' setting is IoU (the boxes of this FCOS are trained by GIoU).
 
 The student's first stages, and the teacher's, are computed a second time here: the networks do not publish them.
 """
@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acamkd_core.methods.align import constant, full_precision, match_size, refuse_far
+from acamkd_core.methods.align import channel_moments, constant, full_precision, match_size, refuse_far
 from acamkd_core.methods.base import LevelPair, Method, StepContext
 from acamkd_core.methods.dense import dense_heads, over_all
 from acamkd_core.spec.methods import CrosskdTerm
@@ -44,9 +44,7 @@ STAGE = 3
 
 def in_scale_of(student_NCHW: Tensor, teacher_NCHW: Tensor) -> Tensor:
     """The student's map with the teacher's mean and deviation in every channel."""
-    (of_student, mean_s), (of_teacher, mean_t) = (
-        torch.var_mean(one, dim=(0, 2, 3), correction=0, keepdim=True) for one in (student_NCHW, teacher_NCHW)
-    )
+    (of_student, mean_s), (of_teacher, mean_t) = (channel_moments(one) for one in (student_NCHW, teacher_NCHW))
     return (student_NCHW - mean_s) * (of_student + EPS).rsqrt() * of_teacher.sqrt() + mean_t
 
 

@@ -11,7 +11,8 @@ with Pearson's r: only the pattern of a channel is taught, not its scale or offs
 Choices the paper leaves open: the deviation is the population's (over m, not m - 1), which makes the identity exact;
 levels are added; 1x1 alignment where channels differ; the student is resized to the teacher's map.
 Deviation: eps under the root. Without it a constant channel is 0/0.
-The statistics are over the images of one forward pass: with `batch.accumulate` these are fewer.
+The statistics are over the images of one forward pass, of all processes: with `batch.accumulate` these are fewer. The authors'
+code takes each GPU's own.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from acamkd_core.methods.align import AlignedMethod
+from acamkd_core.methods.align import AlignedMethod, channel_moments
 from acamkd_core.spec.methods import PkdTerm
 
 
 def standardise(maps_NCHW: Tensor, eps: float) -> Tensor:
     """Each channel over (N, H, W) to zero mean and unit (population) deviation; constant channels become 0."""
-    variance, mean = torch.var_mean(maps_NCHW, dim=(0, 2, 3), correction=0, keepdim=True)
+    variance, mean = channel_moments(maps_NCHW)
     return (maps_NCHW - mean) * (variance + eps).rsqrt()
 
 

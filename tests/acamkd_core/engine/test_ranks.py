@@ -45,9 +45,10 @@ METHODS: dict[str, list[dict[str, Any]]] = {
     "retinanet": [
         {"method": "acam", "at": ["p3", "p4"]},
         {"method": "logit"},
+        {"method": "crosskd", "at": "p3"},
         {"method": "maskd", "at": "p4", "token_iterations": 4},
     ],
-    "reppoints": [{"method": "acam", "at": ["p4"]}],
+    "reppoints": [{"method": "acam", "at": ["p4"]}, {"method": "pkd", "at": "p3"}],
     "ssdlite": [{"method": "feature_mse", "at": "m1"}],
 }
 
