@@ -82,13 +82,13 @@ class _Added(torch.autograd.Function):
         return summed(value)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return summed(gradient)
 
 
 def added(value: Tensor) -> Tensor:
     """Sum over processes that carries gradient: the losses of all processes depend on what each has put in."""
-    return _Added.apply(value) if world() > 1 else value  # type: ignore[no-any-return, no-untyped-call]
+    return _Added.apply(value) if world() > 1 else value  # type: ignore[no-untyped-call]
 
 
 def total(number: float) -> float:

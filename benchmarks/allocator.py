@@ -17,8 +17,9 @@ import time
 
 import torch
 
-from acamkd_core.models.registry import build_model
+from acamkd_core.models.retinanet import RetinaNet
 from acamkd_core.spec.archs import RetinaNetArch
+from acamkd_core.spec.models import Preprocess
 from worker.environment import KEEP_MEMORY
 
 ROUNDS = 2
@@ -31,7 +32,7 @@ def measure(width: float) -> dict[str, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     arch = RetinaNetArch(family="retinanet", backbone="mobilenet_v2", width=width, fpn_channels=64, head_depth=2)
-    model = build_model(arch, num_classes=3)
+    model = RetinaNet(arch, num_classes=3, preprocess=Preprocess())
     images = torch.rand(8, 3, 240, 320)
     boxes = [torch.tensor([[20.0, 20.0, 80.0, 90.0], [100.0, 60.0, 220.0, 200.0]])] * 8
     labels = [torch.tensor([0, 2])] * 8
@@ -59,7 +60,9 @@ def main() -> None:
             command = [sys.executable, "-m", "benchmarks.allocator", str(width)]
             out = subprocess.run(command, env=clean | (KEEP_MEMORY if kept else {}), check=True, capture_output=True)
             found[kept].append(json.loads(out.stdout))
-        plain, kept_ = ({key: statistics.median(one[key] for one in found[k]) for key in found[k][0]} for k in (False, True))
+        plain, kept_ = (
+            {key: statistics.median(one[key] for one in found[k]) for key in found[k][0]} for k in (False, True)
+        )
         print(
             f"width {width}: {plain['seconds'] * 1e3:.0f} ms, memory kept {kept_['seconds'] * 1e3:.0f} ms: "
             f"{kept_['seconds'] / plain['seconds']:.2f} of the time; kernel {plain['kernel']:.0%} and {kept_['kernel']:.0%}; "

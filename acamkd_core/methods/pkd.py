@@ -17,7 +17,6 @@ code takes each GPU's own.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from acamkd_core.methods.align import AlignedMethod, channel_moments

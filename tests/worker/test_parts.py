@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from server.jobs.reaper import AwakeClock
 from tests.worker.bench import until
 from worker.child import Child, kernel_oom_kills
-from worker.environment import child_environment
+from worker.environment import KEEP_MEMORY, child_environment
 from worker.folders import clear_the_dead, own_folder
 from worker.processes import processes_of, record_child
 from worker.settings import WorkerSettings, device_sets
@@ -77,6 +78,27 @@ def test_the_environment_is_an_allow_list() -> None:
     assert seen.keys() >= {"PATH", "OMP_NUM_THREADS", "ACAMKD_JOB_ID", "ACAMKD_ATTEMPT"}
     assert not seen.keys() & {"ACAMKD_BROKER_URL", "AWS_SECRET_ACCESS_KEY"}
     assert seen["CUDA_VISIBLE_DEVICES"] == "1,2"
+
+
+def test_a_job_keeps_freed_memory_unless_the_worker_is_told_otherwise() -> None:
+    """glibc reads these at a process's start; without them it gives tensors back to the kernel at every step."""
+    assert child_environment("j", 1, (), {}).items() >= KEEP_MEMORY.items()
+    told = child_environment("j", 1, (), {"MALLOC_MMAP_MAX_": "65536"})
+    assert told["MALLOC_MMAP_MAX_"] == "65536"
+    script = (
+        "import resource, torch\n"
+        "work = lambda: [torch.ones(16_000_000) for _ in range(4)] and None\n"
+        "[work() for _ in range(6)]\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "work(); work()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+    )
+    faults = {}
+    for name, extra in (("kept", {}), ("plain", {"MALLOC_MMAP_MAX_": "65536", "MALLOC_TRIM_THRESHOLD_": "131072"})):
+        environment = child_environment("j", 1, (), {**os.environ, **extra})
+        out = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
+        faults[name] = int(out.stdout)
+    assert faults["kept"] < faults["plain"] / 20 or platform.libc_ver()[0] != "glibc"
 
 
 def test_a_stopped_process_has_not_watched() -> None:
