@@ -1,7 +1,7 @@
 """What keeping freed memory saves a training step on a CPU: `python -m benchmarks.allocator`.
 
 The same process with and without the variables that workers give to jobs, in turns: a step (batch 8, 240x320, one thread) of
-a RetinaNet-MobileNetV2. The ratio of times is what counts, milliseconds are this machine's; peak memory is its price. Elsewhere
+a RetinaNet-MobileNetV2. Processor time, so that other work on the machine does not count; the ratio is what matters. Peak memory is its price. Elsewhere
 than on glibc nothing reads the variables, and the ratio is 1.
 """
 
@@ -28,7 +28,7 @@ WIDTHS = (1.0, 0.35)
 
 
 def measure(width: float) -> dict[str, float]:
-    """Median wall time of a step, the kernel's share of the processor time, and the process's peak memory in MB."""
+    """Median processor time of a step, the kernel's share of the processor time, and the process's peak memory in MB."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     arch = RetinaNetArch(family="retinanet", backbone="mobilenet_v2", width=width, fpn_channels=64, head_depth=2)
@@ -38,11 +38,11 @@ def measure(width: float) -> dict[str, float]:
     labels = [torch.tensor([0, 2])] * 8
     times = []
     for _ in range(STEPS):
-        start = time.perf_counter()
+        start = time.process_time()
         terms = model.loss(model(images), range(8), boxes, labels)
         torch.stack(list(terms.values())).sum().backward()
         model.zero_grad()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     used = resource.getrusage(resource.RUSAGE_SELF)
     share = used.ru_stime / (used.ru_stime + used.ru_utime)
     return {"seconds": statistics.median(times), "kernel": share, "megabytes": used.ru_maxrss / 1024}

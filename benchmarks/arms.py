@@ -15,6 +15,8 @@ from acamkd_core.client import Client
 from benchmarks.study import Study, Trial
 from benchmarks.tables import tuned_score
 
+MATCHED = "feature_mse_matched"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -53,7 +55,7 @@ def run(study: Study, plan: Plan, teacher: Trial) -> None:
     study.queue([teacher])  # the student alone needs none: both have a slot to train in
     rate = best(study, (plan.trial("none", rate=value, weight=None, **half) for value in plan.rates))
     study.do(teacher)
-    weights: dict[str, float | None] = {"none": None, "feature_mse_matched": 1.0}
+    weights: dict[str, float | None] = {"none": None, MATCHED: 1.0}
     tried = {
         arm: [plan.trial(arm, rate=rate, weight=value, **half) for value in plan.weights[arm]]
         for arm in plan.arms
@@ -65,14 +67,19 @@ def run(study: Study, plan: Plan, teacher: Trial) -> None:
     full = {"rate": rate, "epochs": plan.epochs, "stage": "final"}
     # All at once: a server with several slots has work to the end, in this order. The matched control replays what ACAM
     # measured: it can only be asked for when that run has ended.
-    queued = [arm for arm in plan.arms if arm != "feature_mse_matched"]
-    study.queue(plan.trial(arm, seed=seed, weight=weights[arm], **full) for seed in plan.seeds for arm in queued)
-    for seed in plan.seeds:
-        for arm in plan.arms:
-            ratio = None
-            if arm == "feature_mse_matched":
-                ratio = study.do(plan.trial("acam", seed=seed, weight=weights["acam"], **full))["ratio"]
-            study.do(plan.trial(arm, seed=seed, weight=weights[arm], ratio=ratio, **full))
+    ratios: dict[int, list[list[float]]] = {}
+
+    def final(arm: str, seed: int) -> Trial:
+        return plan.trial(
+            arm, seed=seed, weight=weights[arm], ratio=ratios.get(seed) if arm == MATCHED else None, **full
+        )
+
+    study.queue(final(arm, seed) for seed in plan.seeds for arm in plan.arms if arm != MATCHED)
+    for seed in plan.seeds if MATCHED in plan.arms else ():
+        ratios[seed] = study.do(final("acam", seed))["ratio"]
+        study.queue([final(MATCHED, seed)])
+    for seed, arm in itertools.product(plan.seeds, plan.arms):
+        study.do(final(arm, seed))
 
 
 def start(name: str, about: str | None) -> tuple[Study, str, str]:
