@@ -12,7 +12,6 @@ from torch import Tensor
 from acamkd_core.torchvision_compat import torchvision
 
 REGION = 7  # cells a side of a pooled region
-SAMPLING = 2  # samples a side of a cell
 
 
 def keep_mask(boxes_NB4: Tensor, scores_NB: Tensor, iou: float) -> Tensor:
@@ -26,7 +25,9 @@ def keep_mask(boxes_NB4: Tensor, scores_NB: Tensor, iou: float) -> Tensor:
     return _suppressed(boxes_NB4, scores_NB, iou)
 
 
-def pool_regions(maps_NCHW: Tensor, regions_R5: Tensor, here_R: Tensor, stride: int) -> Tensor:
+def pool_regions(
+    maps_NCHW: Tensor, regions_R5: Tensor, here_R: Tensor, stride: int, *, sampling_ratio: int, aligned: bool
+) -> Tensor:
     """R x C x 7 x 7: RoIAlign (He et al. 2017) of the regions that belong to this map; zeros for the others.
 
     Args:
@@ -34,11 +35,14 @@ def pool_regions(maps_NCHW: Tensor, regions_R5: Tensor, here_R: Tensor, stride: 
         regions_R5: image in the batch, x1, y1, x2, y2 in pixels of the input.
         here_R: bool, which regions belong to this level.
         stride: of the map.
+        sampling_ratio: samples a side of a cell; 0: as many as the cell is wide or high on the map, rounded up.
+        aligned: the centre of a map's first position is half a stride from the corner; otherwise it is the corner, and
+            regions are at least one position wide and high.
     """
     if torch.compiler.is_exporting():
-        pooled: Tensor = _pool_regions(maps_NCHW, regions_R5, here_R, 1 / stride)
+        pooled: Tensor = _pool_regions(maps_NCHW, regions_R5, here_R, 1 / stride, sampling_ratio, aligned)
         return pooled
-    return _pooled(maps_NCHW, regions_R5, here_R, 1 / stride)
+    return _pooled(maps_NCHW, regions_R5, here_R, 1 / stride, sampling_ratio, aligned)
 
 
 def _suppressed(boxes_NB4: Tensor, scores_NB: Tensor, iou: float) -> Tensor:
@@ -50,9 +54,11 @@ def _suppressed(boxes_NB4: Tensor, scores_NB: Tensor, iou: float) -> Tensor:
     return kept_NB
 
 
-def _pooled(maps_NCHW: Tensor, regions_R5: Tensor, here_R: Tensor, scale: float) -> Tensor:
+def _pooled(
+    maps_NCHW: Tensor, regions_R5: Tensor, here_R: Tensor, scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
     index = here_R.nonzero().flatten()
-    found = torchvision.ops.roi_align(maps_NCHW, regions_R5[index], REGION, scale, SAMPLING)
+    found = torchvision.ops.roi_align(maps_NCHW, regions_R5[index], REGION, scale, sampling_ratio, aligned)
     whole = maps_NCHW.new_zeros(len(regions_R5), maps_NCHW.shape[1], REGION, REGION)
     return whole.index_copy(0, index, found.to(whole.dtype))
 
@@ -68,10 +74,12 @@ def _(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
 
 
 @torch.library.custom_op("acamkd::pool_regions", mutates_args=())
-def _pool_regions(maps: Tensor, regions: Tensor, here: Tensor, scale: float) -> Tensor:
-    return _pooled(maps, regions, here, scale)
+def _pool_regions(
+    maps: Tensor, regions: Tensor, here: Tensor, scale: float, sampling_ratio: int, aligned: bool
+) -> Tensor:
+    return _pooled(maps, regions, here, scale, sampling_ratio, aligned)
 
 
 @_pool_regions.register_fake
-def _(maps: Tensor, regions: Tensor, here: Tensor, scale: float) -> Tensor:
+def _(maps: Tensor, regions: Tensor, here: Tensor, scale: float, sampling_ratio: int, aligned: bool) -> Tensor:
     return maps.new_empty(regions.shape[0], maps.shape[1], REGION, REGION)

@@ -28,7 +28,7 @@ def keep_mask(boxes: Any, scores: Any, iou: float) -> Any:
     return op.Cast(op.ScatterND(op.Expand(op.Constant(value_float=0.0), op.Shape(scores)), place_M2, ones), to=_TO_BOOL)
 
 
-def pool_regions(maps: Any, regions: Any, here: Any, scale: float) -> Any:
+def pool_regions(maps: Any, regions: Any, here: Any, scale: float, sampling_ratio: int, aligned: bool) -> Any:
     """R x C x 7 x 7: only the regions of this level are pooled, the others are zero."""
     index = op.Transpose(op.NonZero(here))
     mine = op.GatherND(regions, index)
@@ -40,9 +40,9 @@ def pool_regions(maps: Any, regions: Any, here: Any, scale: float) -> Any:
         mode="avg",
         output_height=graph_ops.REGION,
         output_width=graph_ops.REGION,
-        sampling_ratio=graph_ops.SAMPLING,
+        sampling_ratio=sampling_ratio,
         spatial_scale=scale,
-        coordinate_transformation_mode="output_half_pixel",  # `aligned=False`
+        coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
     )
     shape = op.Concat(
         op.Gather(op.Shape(regions), _ints(0)),

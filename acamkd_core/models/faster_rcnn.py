@@ -3,8 +3,9 @@
 `forward` gives the pyramid and the proposal network's maps; proposals, pooled regions and the region head belong to loss
 and decoding, because the regions that are trained are drawn with the objects. Each region is pooled to 7x7 from the level
 of its size (equation 1 of the FPN paper, p2 to p5), and two hidden layers classify it and refine its box, for each class by
-itself. Settings are torchvision's, which are those of the papers; mmdetection's, which the published distillation pairs were
-trained with, differ in three: unrounded anchors (the default here), plain L1 on offsets, RoIAlign with aligned corners.
+itself. Settings are torchvision's, which are those of the papers. mmdetection's networks, with which the published distillation
+pairs were trained, have anchors in fractions of pixels (the default here) and another RoIAlign (He et al. 2017; `roi_aligned: true`
+and `roi_sampling_ratio: 0`); docs/networks.md lists what else differs.
 
 In training 512 regions an image are drawn (objects among them), at most a quarter of them objects: from IoU 0.5 a region
 is an object. Cross-entropy, and smooth L1 (beta 1/9) on the offsets of the object's class, both divided by the regions drawn.
@@ -101,11 +102,12 @@ class FasterRCNN(Detector):
         super().__init__()
         self.num_classes = num_classes
         self.normalise = Normalise(preprocess)
-        self.backbone = build_backbone(arch.backbone, width=arch.width)
+        self.backbone = build_backbone(arch.backbone, width=arch.width, style=arch.resnet_style)
         inputs = [level.channels for level in self.backbone.levels.values()]
         self.neck = Pyramid(inputs, arch.fpn_channels, "pool")
         self.box_head = TwoStageHead(arch.fpn_channels, arch.head_channels, num_classes)
         self._proposer = Proposer(arch.anchor_scale, rounding=arch.anchor_rounding)
+        self.roi_aligned, self.roi_sampling_ratio = arch.roi_aligned, arch.roi_sampling_ratio
         self.later_macs = TEST_LIMIT * self.box_head.roi.macs
         entries = ENTRY_LEVELS["faster_rcnn"]
         neck = {
@@ -202,7 +204,14 @@ class FasterRCNN(Detector):
             here_R = level_R <= number if position == 0 else level_R > float(name_number(LEVELS[present[position - 1]]))
             if position < len(present) - 1:
                 here_R = here_R & (level_R <= number)
-            part = pool_regions(maps.float(), rois_R5, here_R, STRIDES[index])
+            part = pool_regions(
+                maps.float(),
+                rois_R5,
+                here_R,
+                STRIDES[index],
+                sampling_ratio=self.roi_sampling_ratio,
+                aligned=self.roi_aligned,
+            )
             pooled = part if pooled is None else pooled + part
         assert pooled is not None
         return pooled

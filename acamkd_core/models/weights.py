@@ -53,7 +53,7 @@ _OPTIONAL_PREFIX, _OPTIONAL_SUFFIX = "aux_head.", "num_batches_tracked"
 class LoadReport:
     """What loading did. Names are ours, except `unexpected` (the file's own); `rename` gives ours for the file's.
 
-    mismatched: name to (shape in the file, shape in the network); these tensors were not loaded.
+    mismatched: name to (shape in the file, as the key map converts it; shape in the network); these were not loaded.
     """
 
     source: str
@@ -248,7 +248,10 @@ def _match(state: StateDict, ours: Mapping[str, Tensor], layout: Layout, source:
             continue
         if key not in ours:
             report.unexpected.append(name)
-        elif tensor.shape != ours[key].shape:
+            continue
+        if tensor.dim() == ours[key].dim():
+            tensor = layout.convert(name, tensor)
+        if tensor.shape != ours[key].shape:
             report.mismatched[key] = (tuple(tensor.shape), tuple(ours[key].shape))
         else:
             picked[key] = tensor

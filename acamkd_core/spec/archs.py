@@ -229,6 +229,20 @@ class FasterRCNNArch(BackboneArch):
     anchor_rounding: bool = Field(
         default=False, description="Anchors in whole pixels, as torchvision's weights were trained with."
     )
+    roi_aligned: bool = Field(
+        default=False,
+        description="RoIAlign's `aligned`: the first position of a map lies half a stride from the image's corner, not on it (mmdetection's and Detectron2's networks).",
+    )
+    roi_sampling_ratio: int = Field(
+        default=2,
+        ge=0,
+        le=8,
+        description="RoIAlign's `sampling_ratio`: samples a side of each of a region's 7x7 cells; 0: as many as the cell has positions on the map, rounded up (mmdetection's and Detectron2's networks).",
+    )
+    resnet_style: Literal["pytorch", "caffe"] = Field(
+        default="pytorch",
+        description="Which convolution of a bottleneck halves the map: the 3x3, or the first 1x1 (`caffe`; mmdetection's `*_caffe_fpn_*`).",
+    )
 
 
 class SSDLiteArch(SpecModel):

@@ -95,9 +95,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reppoints-r50-fpn": {"family": "reppoints", "backbone": "resnet50"},
     "reppoints-r101-fpn": {"family": "reppoints", "backbone": "resnet101"},
     "reppoints-x101-32x4d-dconv-fpn": {"family": "reppoints", "backbone": "resnext101_32x4d", "deformable": True},
-    # The detection papers' two-stage pair.
-    "faster_rcnn-resnet50": {"family": "faster_rcnn", "backbone": "resnet50"},
-    "faster_rcnn-resnet101": {"family": "faster_rcnn", "backbone": "resnet101"},
+    # The detection papers' two-stage pair, which are mmdetection's networks: another RoIAlign than torchvision's.
+    "faster_rcnn-resnet50": {
+        "family": "faster_rcnn",
+        "backbone": "resnet50",
+        "roi_aligned": True,
+        "roi_sampling_ratio": 0,
+    },
+    "faster_rcnn-resnet101": {
+        "family": "faster_rcnn",
+        "backbone": "resnet101",
+        "roi_aligned": True,
+        "roi_sampling_ratio": 0,
+    },
     "faster_rcnn-resnet50-torchvision": {"family": "faster_rcnn", "backbone": "resnet50", "anchor_rounding": True},
     "faster_rcnn-mobilenet_v2": {
         "family": "faster_rcnn",

@@ -20,7 +20,12 @@ ARCHS: dict[str, Any] = {
     "retinanet-x101": "retinanet-x101-64x4d-fpn",
     "faster_rcnn-r50": "faster_rcnn-resnet50",
     "faster_rcnn-r101": "faster_rcnn-resnet101",
-    "faster_rcnn-x101": {"family": "faster_rcnn", "backbone": "resnext101_64x4d"},
+    "faster_rcnn-x101": {
+        "family": "faster_rcnn",
+        "backbone": "resnext101_64x4d",
+        "roi_aligned": True,
+        "roi_sampling_ratio": 0,
+    },
     "reppoints-r50": "reppoints-r50-fpn",
     "reppoints-r101": "reppoints-r101-fpn",
     "reppoints-x101": "reppoints-x101-32x4d-dconv-fpn",
@@ -66,6 +71,8 @@ ROOT = {"dataset.root": "COCO as downloaded: annotations/instances_train2017.jso
 PUBLISHED = {
     "retinanet-r101": "retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth",
     "retinanet-x101": "retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth",
+    "faster_rcnn-r101": "faster_rcnn_r101_fpn_2x_coco_bbox_mAP-0.398_20200504_210455-1d2dac9c.pth",
+    "faster_rcnn-x101": "faster_rcnn_x101_64x4d_fpn_1x_coco_20200204-833ee192.pth",
     "reppoints-r101": "reppoints_moment_r101_fpn_gn-neck+head_2x_coco_20200329-4fbc7310.pth",
     "reppoints-x101": "reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck+head_2x_coco_20200329-f87da1ea.pth",
 }
@@ -91,7 +98,7 @@ def pair_group(
 
     Args:
         label: the family, as papers call it.
-        mark: the teacher's printed mAP.
+        mark: the teacher's printed mAP, in a paper or in mmdetection's list.
         student: what to say of the student behind its name.
         changes: of the group's job.
     """

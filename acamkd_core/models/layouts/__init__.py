@@ -18,6 +18,7 @@ LAYOUTS: tuple[Layout, ...] = (
     openmmlab.DEEPLABV3,
     openmmlab.PSPNET,
     openmmlab.RETINANET,
+    openmmlab.FASTER_RCNN,
     openmmlab.FCOS,
     openmmlab.REPPOINTS,
 )

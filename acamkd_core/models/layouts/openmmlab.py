@@ -4,8 +4,12 @@ A convolution with its norm is `X.conv`, `X.bn` (or `X.gn`) everywhere. ResNets 
 `stem` of numbered layers as ours is. MobileNetV2 counts its blocks by stage, `layer1.0` to `layer7.0`.
 
 What the names do not tell, and the architecture has to say (docs/networks.md): `style: mmseg` of segmenters; `p7_relu: false`
-of RetinaNet; `level_scales: true` and `resnet_style: caffe` of FCOS.
+of RetinaNet; `level_scales: true` and `resnet_style: caffe` of FCOS; `roi_aligned: true` and `roi_sampling_ratio: 0` of
+Faster R-CNN.
 """
+
+import torch
+from torch import Tensor
 
 from acamkd_core.models.layouts.base import Layout
 
@@ -79,11 +83,13 @@ PSPNET = Layout(
     ignored=_BEHIND,
 )
 
+_LATERAL = (r"^neck\.lateral_convs\.(\d)\.conv\.", r"neck.inner_blocks.\1.0.")
+_OUTPUT = (r"^neck\.fpn_convs\.(\d)\.conv\.", r"neck.layer_blocks.\1.0.")
 _NECK = (
-    (r"^neck\.lateral_convs\.(\d)\.conv\.", r"neck.inner_blocks.\1.0."),
+    _LATERAL,
     (r"^neck\.fpn_convs\.3\.conv\.", "neck.extra_blocks.p6."),
     (r"^neck\.fpn_convs\.4\.conv\.", "neck.extra_blocks.p7."),
-    (r"^neck\.fpn_convs\.(\d)\.conv\.", r"neck.layer_blocks.\1.0."),
+    _OUTPUT,
 )
 
 RETINANET = Layout(
@@ -99,6 +105,42 @@ RETINANET = Layout(
         *_BACKBONES,
     ),
     ignored=_BEHIND,
+)
+
+
+def _background_first(tensor: Tensor) -> Tensor:
+    """Rows of class scores (K+1): theirs have the background last, ours first."""
+    return tensor.roll(1, 0)
+
+
+def _with_background(tensor: Tensor) -> Tensor:
+    """Rows of offsets, 4K to 4(K+1): the background's box, which nobody reads, has none there."""
+    return torch.cat([tensor.new_zeros(4, *tensor.shape[1:]), tensor])
+
+
+# Since version 2.0. Before it the regions' head was a bare `bbox_head`, with the background first and a box of its own: those
+# files lack the head here, and a teacher's is refused.
+FASTER_RCNN = Layout(
+    name="mmdet",
+    groups=(
+        (
+            _LATERAL,
+            _OUTPUT,  # of all four: the coarsest is a copy of every second position
+            (r"^rpn_head\.rpn_conv\.", "box_head.rpn.conv.0.0."),
+            (r"^rpn_head\.rpn_cls\.", "box_head.rpn.cls_logits."),
+            (r"^rpn_head\.rpn_reg\.", "box_head.rpn.bbox_pred."),
+            (r"^roi_head\.bbox_head\.shared_fcs\.0\.", "box_head.roi.fc6."),
+            (r"^roi_head\.bbox_head\.shared_fcs\.1\.", "box_head.roi.fc7."),
+            (r"^roi_head\.bbox_head\.fc_cls\.", "box_head.roi.cls_score."),
+            (r"^roi_head\.bbox_head\.fc_reg\.", "box_head.roi.bbox_pred."),
+        ),
+        *_BACKBONES,
+    ),
+    ignored=_BEHIND,
+    conversions=(
+        (r"roi_head\.bbox_head\.fc_cls\.", _background_first),
+        (r"roi_head\.bbox_head\.fc_reg\.", _with_background),
+    ),
 )
 
 # A tower is convolution, group norm, ReLU in a row.

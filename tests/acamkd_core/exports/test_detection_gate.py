@@ -164,11 +164,13 @@ def test_images_keep_their_aspect_ratio_in_the_file_too(any_size: Trained, tmp_p
 
 
 @pytest.mark.long
-def test_a_graph_that_chooses_its_proposals_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", [{}, {"roi_aligned": True, "roi_sampling_ratio": 0}], ids=["torchvision", "mmdet"])
+def test_a_graph_that_chooses_its_proposals_passes(pooling: dict[str, Any], tmp_path: Path) -> None:
     """Faster R-CNN: suppression and region pooling are in the graph, and each class has its own box."""
     arch = FasterRCNNArch(
-        family="faster_rcnn", backbone="mobilenet_v2", width=0.35, fpn_channels=16, head_channels=32, anchor_scale=4.0
-    )
+        family="faster_rcnn", backbone="mobilenet_v2", width=0.35, fpn_channels=16, head_channels=32, anchor_scale=4.0,
+        **pooling,
+    )  # fmt: skip
     found = learnt(arch, 60, tmp_path)
     report = gate(found, found.onnx, tmp_path)
     assert report.failures == []

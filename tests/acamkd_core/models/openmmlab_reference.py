@@ -29,15 +29,19 @@ class CNA(nn.Module):
 
 
 class Block(nn.Module):
-    """A basic block (two 3x3) or a bottleneck (1x1, 3x3, 1x1)."""
+    """A basic block (two 3x3) or a bottleneck (1x1, 3x3, 1x1), whose 3x3 has groups of 4 x `width` / 64 channels in ResNeXt."""
 
-    def __init__(self, i: int, width: int, stride: int, dilation: int, deep: bool, caffe: bool) -> None:
+    def __init__(
+        self, i: int, width: int, stride: int, dilation: int, deep: bool, caffe: bool, groups: int = 1
+    ) -> None:
         super().__init__()
         o = width * 4 if deep else width
+        if groups > 1:
+            width = width * 4 // 64 * groups
         if deep:
             first, second = (stride, 1) if caffe else (1, stride)
             self.conv1 = nn.Conv2d(i, width, 1, first, bias=False)
-            self.conv2 = nn.Conv2d(width, width, 3, second, dilation, dilation, bias=False)
+            self.conv2 = nn.Conv2d(width, width, 3, second, dilation, dilation, groups, bias=False)
             self.conv3 = nn.Conv2d(width, o, 1, bias=False)
             self.bn3 = nn.BatchNorm2d(o)
         else:
@@ -58,9 +62,9 @@ class Block(nn.Module):
 class MMResNet(nn.Module):
     """ResNet: dilated and with the deep stem for segmentation (v1c, output stride 8), plain for detection."""
 
-    def __init__(self, depth: int, *, segmentation: bool, caffe: bool = False) -> None:
+    def __init__(self, depth: int, *, segmentation: bool, caffe: bool = False, groups: int = 1) -> None:
         super().__init__()
-        repeats = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}[depth]
+        repeats = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}[depth]
         self.segmentation = segmentation
         if segmentation:
             layers: list[nn.Module] = []
@@ -71,12 +75,12 @@ class MMResNet(nn.Module):
             self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
         strides = (1, 2, 1, 1) if segmentation else (1, 2, 2, 2)
         dilations = ((1, 1), (1, 1), (1, 2), (2, 4)) if segmentation else ((1, 1),) * 4
-        i, deep = 64, depth == 50
+        i, deep = 64, depth >= 50
         for stage in range(4):
             blocks: list[nn.Module] = []
             for index in range(repeats[stage]):
                 width, stride = 64 * 2**stage, strides[stage] if index == 0 else 1
-                blocks.append(Block(i, width, stride, dilations[stage][min(index, 1)], deep, caffe))
+                blocks.append(Block(i, width, stride, dilations[stage][min(index, 1)], deep, caffe, groups))
                 i = width * 4 if deep else width
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
 
