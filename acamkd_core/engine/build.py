@@ -18,11 +18,11 @@ from acamkd_core.engine.networks import Taught, build_student, build_teacher, wi
 from acamkd_core.engine.parts import Parts, Run
 from acamkd_core.engine.randomness import seed_torch
 from acamkd_core.engine.resolve import from_header, from_onnx, locate, resolve
+from acamkd_core.graph_plan import GraphPlan
 from acamkd_core.methods.base import LevelPair, Method
 from acamkd_core.methods.registry import build_method
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.weights import inherit
-from acamkd_core.onnx_plan import OnnxPlan
 from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_graph, other_head
@@ -45,7 +45,7 @@ class Data:
     dataset: Dataset
     input_size: tuple[int, int]
     headers: dict[str, NativeHeader | None] = field(default_factory=dict)
-    onnx: OnnxPlan | None = None
+    graph: GraphPlan | None = None
 
     def facts(self) -> dict[str, Any]:
         """What the run page says of the data."""
@@ -117,7 +117,7 @@ def load_data(spec: JobSpec, run: Run) -> Data:
             continue
         path = locate(model, run.inputs, role)
         if (graph := from_onnx(model, path, data.spec, data.input_size)) is not None:
-            updates, data.onnx = graph
+            updates, data.graph = graph
         else:
             updates, data.headers[role] = from_header(model, path, role)
         if isinstance(model, TeacherSpec) and model.classes is None and (names := _class_names(data)):
@@ -150,7 +150,7 @@ def _archs(spec: JobSpec, run: Run) -> dict[str, Arch | None]:
 def _class_names(data: Data) -> tuple[str, ...]:
     """The teacher's classes as its file names them; empty where it does not."""
     header = data.headers.get("teacher")
-    return data.onnx.classes if data.onnx is not None else header.class_names if header is not None else ()
+    return data.graph.classes if data.graph is not None else header.class_names if header is not None else ()
 
 
 def build(data: Data, run: Run, device: torch.device) -> Built:
@@ -229,7 +229,9 @@ def _methods(
         assert spec.student.arch is not None
         misfit = other_head(term, spec.student.arch, spec.teacher.arch)
         if misfit is None:
-            misfit = headless_placebo(term, spec.teacher.arch.family if spec.teacher.arch is not None else "onnx")
+            graph, arch = taught.graph, spec.teacher.arch
+            family = graph.plan.kind if graph is not None else arch.family if arch is not None else ""
+            misfit = headless_placebo(term, family)
         if misfit is not None:
             raise CoreError.of(misfit.within(f"distill.{number}"))
         pairs = pair_levels(term, student, taught.model, f"distill.{number}")

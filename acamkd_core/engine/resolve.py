@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from acamkd_core.datasets.base import Dataset
+from acamkd_core.graph_plan import check_sizes
 from acamkd_core.models.timm_backbone import timm_preprocess
 from acamkd_core.onnx_file import read_onnx
-from acamkd_core.onnx_plan import OnnxPlan, check_sizes, plan_onnx
+from acamkd_core.onnx_plan import OnnxPlan, plan_onnx
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.models import ModelSpec, Preprocess, TeacherSpec, WeightsSpec

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
+from acamkd_core.graph_plan import GraphPlan
 from acamkd_core.onnx_file import read_onnx
-from acamkd_core.onnx_plan import OnnxPlan, plan_onnx
+from acamkd_core.onnx_plan import plan_onnx
 from acamkd_core.spec.api import TERMINAL_STATES
 from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.catalog import levels_of, load_catalog
@@ -35,7 +36,7 @@ class Network:
     input: dict[str, str] | None = None  # how a worker finds its file
     parents: dict[str, str] = field(default_factory=dict)  # jobs that have to end first: id -> name
     counted: int | None = None  # parameters, as a run found them
-    graph: OnnxPlan | None = None  # of a teacher in an ONNX file
+    graph: GraphPlan | None = None  # of a teacher that comes as a whole
 
     def with_arch(self, arch: Any) -> Network:
         """The same with the spec's architecture, which wins over the one that the weights carry."""
@@ -56,8 +57,8 @@ class Network:
 
     @property
     def family(self) -> str | None:
-        """The family's name; `onnx` for a graph; None when it is not known yet."""
-        return "onnx" if self.graph is not None else self.arch.family if self.arch is not None else None
+        """The family's name; `onnx` or `pt2` for a graph; None when it is not known yet."""
+        return self.graph.kind if self.graph is not None else self.arch.family if self.arch is not None else None
 
     def parameters(self) -> int | None:
         """As a run counted them, or a preset's at the catalog's number of classes; None for any other network."""
@@ -118,7 +119,7 @@ def graph_of(spec: TeacherSpec, file: Path, task: str, *, field: str) -> Network
         CoreError: the codes of `read_onnx` and `plan_onnx`.
     """
     graph = plan_onnx(read_onnx(file, field=field), spec, task=task)
-    return Network(classes=list(graph.classes), counted=graph.file.parameters, graph=graph)
+    return Network(classes=list(graph.classes), counted=graph.parameters, graph=graph)
 
 
 def network_of(session: Session, caller: CallerScope, weights: WeightsSpec, *, field: str) -> Network:
