@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 from acamkd_core.graph_plan import BOX_OUTPUTS, LOGITS, RANKS, GraphPlan, Size, stride_of, with_scores
 from acamkd_core.onnx_file import OnnxFile, OnnxTensor
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import OnnxSpec, Preprocess, TeacherSpec
+from acamkd_core.spec.graph_specs import OnnxSpec
+from acamkd_core.spec.models import Preprocess, TeacherSpec
 from acamkd_core.spec.problems import SHOWN, closest
 
 
