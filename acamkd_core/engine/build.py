@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from acamkd_core import ranks
 from acamkd_core.datasets.base import Dataset
@@ -17,12 +18,14 @@ from acamkd_core.datasets.registry import open_dataset
 from acamkd_core.engine.networks import Taught, build_student, build_teacher, with_random_head
 from acamkd_core.engine.parts import Parts, Run
 from acamkd_core.engine.randomness import seed_torch
-from acamkd_core.engine.resolve import from_header, from_onnx, locate, resolve
+from acamkd_core.engine.resolve import from_header, from_onnx, from_program, locate, resolve
 from acamkd_core.graph_plan import GraphPlan
 from acamkd_core.methods.base import LevelPair, Method
 from acamkd_core.methods.registry import build_method
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.weights import inherit
+from acamkd_core.program_file import SUFFIX
+from acamkd_core.program_plan import ProgramPlan
 from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_graph, other_head
@@ -116,8 +119,10 @@ def load_data(spec: JobSpec, run: Run) -> Data:
         if model is None:
             continue
         path = locate(model, run.inputs, role)
-        if (graph := from_onnx(model, path, data.spec, data.input_size)) is not None:
-            updates, data.graph = graph
+        whole: tuple[dict[str, Any], GraphPlan] | None = from_program(model, path, data.spec, run.code_roots, role)
+        whole = whole or from_onnx(model, path, data.spec, data.input_size)
+        if whole is not None:
+            updates, data.graph = whole
         else:
             updates, data.headers[role] = from_header(model, path, role)
         if isinstance(model, TeacherSpec) and model.classes is None and (names := _class_names(data)):
@@ -125,13 +130,31 @@ def load_data(spec: JobSpec, run: Run) -> Data:
         if updates:
             merged = type(model).model_validate({**model.model_dump(), **updates})
             data.spec = data.spec.model_copy(update={role: merged})
-            automatic.update({f"{role}.{name}": value for name, value in updates.items()})
+            automatic.update({f"{role}.{name}": value for name, value in _found(model, updates).items()})
     student = data.spec.student.arch
     asked = any(item.format == "onnx" for item in data.spec.exports)
     # A student that only its file names was unknown when the spec was parsed.
     if student is not None and asked and (misfit := no_graph(student.family, data.spec.augment)) is not None:
         raise CoreError.of(misfit)
     return data
+
+
+def runs_code(data: Data) -> str:
+    """What `build` will run of others' code, in words and before it does; empty for all jobs but those that allow it."""
+    plan = data.graph
+    return f"runs the code of {plan.name}, sha256 {plan.sha256}" if isinstance(plan, ProgramPlan) else ""
+
+
+def _found(model: ModelSpec, updates: dict[str, Any]) -> dict[str, Any]:
+    """What was found out, by path: of a part that the job has given, only what it had left open."""
+    found: dict[str, Any] = {}
+    for name, value in updates.items():
+        given = getattr(model, name)
+        if isinstance(given, BaseModel):
+            found |= {f"{name}.{key}": one for key, one in value.items() if one != getattr(given, key)}
+        else:
+            found[name] = value
+    return found
 
 
 def _archs(spec: JobSpec, run: Run) -> dict[str, Arch | None]:
@@ -142,7 +165,8 @@ def _archs(spec: JobSpec, run: Run) -> dict[str, Arch | None]:
         if model is None:
             continue
         path = locate(model, run.inputs, role) if model.arch is None else None
-        header = read_native_header(path) if path is not None and path.suffix.lower() != ".onnx" else None
+        whole = path is not None and path.suffix.lower() in (".onnx", SUFFIX)
+        header = read_native_header(path) if path is not None and not whole else None
         found[role] = model.arch if header is None else header.arch
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,15 +11,17 @@ import torch
 from acamkd_core.engine.parts import Run
 from acamkd_core.engine.placebo import keep_head
 from acamkd_core.engine.resolve import locate
-from acamkd_core.graph_plan import LOGITS, GraphPlan, check_count
+from acamkd_core.graph_plan import LOGITS, GraphPlan, check_count, check_sizes
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.graph_network import GraphDetector, GraphNetwork, Runtime
 from acamkd_core.models.mapped import mapped
 from acamkd_core.models.onnx_runtime import OnnxRuntime
+from acamkd_core.models.program_runtime import ProgramRuntime
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.timm_backbone import timm_classes
 from acamkd_core.models.weights import load_weights, torchvision_classes
 from acamkd_core.onnx_plan import OnnxPlan
+from acamkd_core.program_plan import ProgramPlan
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.label_map import Matched, match
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
@@ -55,7 +57,7 @@ def build_teacher(data: Data, run: Run, device: torch.device, notes: list[str]) 
     """The frozen network, with its classes mapped to the dataset's where they differ.
 
     Raises:
-        CoreError: `teacher.*` of `spec.label_map`, `weights.*`, `onnx.*`.
+        CoreError: `teacher.*` of `spec.label_map`, `weights.*`, `onnx.*`, `pt2.*`.
     """
     spec, task = data.spec.teacher, data.spec.task
     assert spec is not None
@@ -119,7 +121,13 @@ def _graph(
 ) -> GraphNetwork:
     """A teacher that comes as a whole, run once to see its levels."""
     assert spec.preprocess is not None
-    runtime = _runtime(spec, plan, run, device, notes)
+    if isinstance(plan, ProgramPlan):
+        runtime: Runtime = (program := ProgramRuntime(plan, device))
+        plan = replace(plan, size=program.size)  # nobody could know it before
+        check_sizes(plan, data.spec.augment, data.input_size)
+        notes.append(f"teacher: {plan.name} is a program (sha256 {plan.sha256}) and has run its code: allow_code")
+    else:
+        runtime = _onnx_runtime(spec, plan, run, device, notes)
     kind = GraphDetector if data.spec.task == "detection" else GraphNetwork
     sizes = [data.spec.augment.crop or data.input_size, data.input_size]
     model = kind(runtime, plan, preprocess=spec.preprocess, sizes=sizes)
@@ -131,8 +139,7 @@ def _graph(
     return model
 
 
-def _runtime(spec: TeacherSpec, plan: GraphPlan, run: Run, device: torch.device, notes: list[str]) -> Runtime:
-    """What computes the file's tensors."""
+def _onnx_runtime(spec: TeacherSpec, plan: GraphPlan, run: Run, device: torch.device, notes: list[str]) -> OnnxRuntime:
     path = locate(spec, run.inputs, "teacher")
     assert path is not None
     assert isinstance(plan, OnnxPlan)
