@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from acamkd_core.graph_plan import GraphPlan
 from acamkd_core.onnx_file import read_onnx
 from acamkd_core.onnx_plan import plan_onnx
+from acamkd_core.program_plan import plan_program
 from acamkd_core.spec.api import TERMINAL_STATES
 from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.catalog import levels_of, load_catalog
@@ -113,11 +114,13 @@ def _of_model(session: Session, caller: CallerScope, ref: str, where: str) -> Ne
 
 
 def graph_of(spec: TeacherSpec, file: Path, task: str, *, field: str) -> Network:
-    """The teacher in an ONNX file, which is read but not run.
+    """The teacher that comes as a whole: an ONNX file, which is read but not run, or a program, which is not even read.
 
     Raises:
-        CoreError: the codes of `read_onnx` and `plan_onnx`.
+        CoreError: the codes of `read_onnx`, `plan_onnx` and `plan_program`.
     """
+    if spec.is_program:
+        return Network(graph=plan_program(file, spec, task=task))
     graph = plan_onnx(read_onnx(file, field=field), spec, task=task)
     return Network(classes=list(graph.classes), counted=graph.parameters, graph=graph)
 
