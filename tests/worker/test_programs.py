@@ -18,6 +18,7 @@ from tests.worker.bench import Bench
 
 pytestmark = pytest.mark.serial
 
+SECONDS = 600  # the real engine, beside whatever else the machine does
 ENGINE = [sys.executable, "-m", "acamkd_core.engine.run"]
 JOB: dict[str, Any] = {
     "dataset": {"format": "scenes", "train_images": 4, "val_images": 2, "test_images": 2, "size": [48, 64]},
@@ -32,7 +33,7 @@ JOB: dict[str, Any] = {
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    fleet = Bench(tmp_path, child=ENGINE, broker=False)
+    fleet = Bench(tmp_path, child=ENGINE, broker=False, fast=False)  # leases that hold on a busy machine
     yield fleet
     fleet.close()
 
@@ -49,8 +50,8 @@ def test_a_worker_runs_programs_from_its_own_folders_alone(bench: Bench, tmp_pat
     program = save(folder / "teacher.pt2")
     planted = poisoned(program, tmp_path / "planted.pt2", marker)
 
-    without = bench.worker("without")
-    refused = bench.wait(bench.submit_spec(taught(program)), "failed")
+    without = bench.worker("without", poll_seconds="1")
+    refused = bench.wait(bench.submit_spec(taught(program)), "failed", seconds=SECONDS)
     assert refused.reason == "spec_or_data"
     assert refused.error is not None
     assert (refused.error["code"], refused.error["field"]) == ("pt2.off", "teacher.weights")
@@ -58,14 +59,14 @@ def test_a_worker_runs_programs_from_its_own_folders_alone(bench: Bench, tmp_pat
     without.terminate()
     without.wait(60)
 
-    bench.worker("with", code_roots=str(folder))
+    bench.worker("with", code_roots=str(folder), poll_seconds="1")
     outside = bench.submit_spec(taught(planted))
     done = bench.submit_spec(taught(program))
-    refused = bench.wait(outside, "failed")
+    refused = bench.wait(outside, "failed", seconds=SECONDS)
     assert refused.error is not None
     assert (refused.reason, refused.error["code"]) == ("spec_or_data", "path.outside_roots")
     assert not marker.exists()
-    job = bench.wait(done, "succeeded")
+    job = bench.wait(done, "succeeded", seconds=SECONDS)
     digest = hashlib.sha256(program.read_bytes()).hexdigest()
     assert job.spec["teacher"]["pt2"]["sha256"] == digest
     with read_session(bench.engine) as session:
