@@ -5,60 +5,36 @@ Torch-free: the server refuses with it before a job is queued, the engine builds
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
+from acamkd_core.graph_plan import BOX_OUTPUTS, LOGITS, RANKS, GraphPlan, Size, stride_of, with_scores
 from acamkd_core.onnx_file import OnnxFile, OnnxTensor
-from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.models import OnnxSpec, Preprocess, TeacherSpec
+from acamkd_core.spec.graph_specs import OnnxSpec
+from acamkd_core.spec.models import Preprocess, TeacherSpec
 from acamkd_core.spec.problems import SHOWN, closest
 
-Size = tuple[int, int]
-"""Height and width."""
-LOGITS = "logits"
-RANKS = {"semantic_segmentation": 4, "classification": 2}
-"""Dimensions of class scores by task."""
-BOX_OUTPUTS = ("scores", "boxes")  # of a detector that we exported
 
+@dataclass(frozen=True, kw_only=True)
+class OnnxPlan(GraphPlan):
+    """An ONNX file with every tensor's meaning."""
 
-@dataclass(frozen=True)
-class OnnxPlan:
-    """A file with every tensor's meaning.
-
-    features: tensor to level, `logits` among them where there are class scores. raw: tensor with the class scores of
-    segmentation or classification. flat: those are N x classes, not maps. align_corners: the grid on which those are resized. size: height and width, where it is fixed.
-    preprocess, classes: as the file says, where it does. selection: of a detector that we exported, whose boxes can be scored.
-    """
-
+    kind: ClassVar[Literal["onnx"]] = "onnx"
     file: OnnxFile
-    features: dict[str, str]
-    raw: str | None = None
-    flat: bool = False
-    align_corners: bool = False
-    size: Size | None = None
-    preprocess: Preprocess | None = None
-    classes: tuple[str, ...] = ()
-    selection: dict[str, Any] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        """Short name for headers and tables."""
-        return f"ONNX {self.file.name}"
+        return f"ONNX {self.name}"
 
     @property
-    def tensors(self) -> list[str]:
-        """What has to be computed, each once."""
-        wanted = [*self.features, *([self.raw] if self.raw else []), *(BOX_OUTPUTS if self.selection else ())]
-        return list(dict.fromkeys(wanted))
+    def parameters(self) -> int | None:
+        return self.file.parameters
 
     def resolved(self) -> dict[str, Any]:
-        """The `teacher.onnx` block with everything filled in."""
         return OnnxSpec(features=self.features, raw=self.raw, size=self.size).model_dump()
 
     def strides(self) -> dict[str, int]:
-        """Level to stride, for those that the file declares."""
         found = {}
         for tensor, level in self.features.items():
             shape = self.file.outputs[tensor].shape if tensor in self.file.outputs else None
@@ -70,7 +46,6 @@ class OnnxPlan:
 
     @property
     def channels(self) -> int | None:
-        """Number of classes that it scores, where the file declares it."""
         shape = self.file.outputs[self.raw].shape if self.raw in self.file.outputs else None
         if shape is None:  # the tensor before a last resize has the channels of what comes after it
             after = next((o for o, (tensor, _) in self.file.before_resize.items() if tensor == self.raw), None)
@@ -111,76 +86,10 @@ def plan_onnx(file: OnnxFile, spec: TeacherSpec, *, task: str) -> OnnxPlan:
     if rank == 2 and not told.features:
         features = {tensor: level for tensor, level in features.items() if level != LOGITS}
     raw, corners = _scores(file, told, features, rank)
-    for tensor, level in features.items():
-        if level == LOGITS and tensor != raw:
-            raise CoreError(
-                "onnx.which_raw", f"level logits is {tensor!r}, and the class scores are {raw!r}",
-                hint="they are one tensor: name it once", field="teacher.onnx.raw", value=raw,
-            )  # fmt: skip
-    features.setdefault(raw, LOGITS)
-    if features[raw] != LOGITS:
-        raise CoreError(
-            "onnx.which_raw", f"{raw!r} holds the class scores, so its level is called logits, not {features[raw]!r}",
-            field="teacher.onnx.features", value=features[raw],
-        )  # fmt: skip
-    return OnnxPlan(file=file, features=features, raw=raw, flat=rank == 2, align_corners=corners, **facts)
-
-
-def check_sizes(plan: OnnxPlan, augment: AugmentSpec, size: Size | None) -> None:
-    """Refuses images of another size than a fixed graph takes.
-
-    Args:
-        size: of the images at evaluation, where it is known.
-
-    Raises:
-        CoreError: `onnx.fixed_size`, at the field of the spec.
-    """
-    if plan.size is None:
-        return
-    height, width = plan.size
-    told, field = None, ""
-    if augment.resize is not None:
-        told, field = "images that keep their aspect ratio, of many sizes", "augment.resize"
-    for name, shown in (("size", size), ("crop", augment.crop)):
-        if told is None and shown is not None and tuple(shown) != plan.size:
-            told, field = f"{shown[0]}x{shown[1]}", f"augment.{name}"
-    if told is not None:
-        raise CoreError(
-            "onnx.fixed_size",
-            f"{plan.file.name} takes images of {height}x{width}, and this job shows it {told}",
-            hint=f"set augment.size to [{height}, {width}] and leave crop and resize out, or export it with dynamic height and width",
-            field=field,
-            value=told,
-        )
-
-
-def check_count(plan: OnnxPlan, found: int | None, wanted: int, *, of: str) -> None:
-    """Refuses a graph that scores another number of classes. `of`: whose classes they should be, in words.
-
-    Raises:
-        CoreError: `teacher.other_classes`.
-    """
-    if found is None or found == wanted:
-        return
-    raise CoreError(
-        "teacher.other_classes",
-        f"{plan.file.name} scores {found} classes, {of} {wanted}",
-        hint=f"if {plan.raw!r} holds no class scores, name the tensor that does in teacher.onnx.raw",
-        field="teacher",
-        value=found,
+    features = with_scores(features, raw, OnnxPlan.kind)
+    return OnnxPlan(
+        name=file.name, file=file, features=features, raw=raw, flat=rank == 2, align_corners=corners, **facts
     )
-
-
-def stride_of(image: Size, found: Size) -> int:
-    """Input size over map size; the power of two that gives a map of this size, where there is one.
-
-    A map of an image whose sides the stride does not divide is a little larger than their quotient.
-    """
-    ratio = max(side / own for side, own in zip(image, found, strict=True))
-    for power in sorted((2**n for n in range(12)), key=lambda p: abs(math.log2(p / ratio))):
-        if all(own in (side // power, -(-side // power)) for side, own in zip(image, found, strict=True)):
-            return int(power)
-    return max(1, round(ratio))
 
 
 def _require(file: OnnxFile, tensor: str, field: str) -> None:
@@ -282,4 +191,4 @@ def _detector(file: OnnxFile, told: OnnxSpec, features: dict[str, str], facts: d
         )  # fmt: skip
     scored = file.header is not None and all(name in file.outputs for name in BOX_OUTPUTS)
     selection = file.header.selection if file.header is not None and scored else {}
-    return OnnxPlan(file=file, features=features, selection=selection, **facts)
+    return OnnxPlan(name=file.name, file=file, features=features, selection=selection, **facts)

@@ -116,6 +116,7 @@ def write_run(
         "resume": str(before.checkpoint) if before.checkpoint else None,
         "inputs": {name: str(path) for name, path in inputs.items()},
         "roots": None,  # one's own machine: datasets may lie anywhere
+        "code_roots": None,  # and programs too: the job has to say `allow_code`
         "cache": str(cache_folder()),
         "threads": resources.threads if resources else None,
         "device": device,

@@ -34,6 +34,14 @@ def up(
             "--datasets", metavar="DIR", help="Folder that jobs may read, beside ACAMKD_DATASET_ROOTS; may be repeated."
         ),
     ] = None,
+    code: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--code",
+            metavar="DIR",
+            help="Folder whose programs (.pt2) may teach, which runs their code, beside ACAMKD_CODE_ROOTS; may be repeated.",
+        ),
+    ] = None,
     output: Output = Format.table,
 ) -> int:
     """Run the whole platform on this machine: broker, server with dashboard, one worker. Ctrl-C stops all of it.
@@ -44,21 +52,22 @@ def up(
     from cli.up import up as start
 
     require_free_folder(data)
-    _add_roots(datasets or [])
+    _add_roots("datasets", "ACAMKD_DATASET_ROOTS", datasets or [])
+    _add_roots("code", "ACAMKD_CODE_ROOTS", code or [])
     return start(data, port, output=output)
 
 
-def _add_roots(folders: list[Path]) -> None:
+def _add_roots(option: str, variable: str, folders: list[Path]) -> None:
     """What is read from the environment by server and worker alike."""
     from acamkd_core.spec.errors import CoreError
 
-    roots = [part for part in os.environ.get("ACAMKD_DATASET_ROOTS", "").split(",") if part.strip()]
+    roots = [part for part in os.environ.get(variable, "").split(",") if part.strip()]
     for folder in folders:
         path = folder.expanduser().resolve()
         if not path.is_dir() or "," in str(path):
-            raise CoreError("up.datasets", "not a folder (or one with a comma in its name)", value=str(folder))
+            raise CoreError(f"up.{option}", "not a folder (or one with a comma in its name)", value=str(folder))
         roots.append(str(path))
-    os.environ["ACAMKD_DATASET_ROOTS"] = ",".join(roots)
+    os.environ[variable] = ",".join(roots)
 
 
 def down(data: DataOption = DEFAULT_DATA, output: Output = Format.table) -> int:

@@ -106,6 +106,7 @@ def _say_ready(context: Context) -> None:
         storage="s3" if settings.storage.startswith("s3://") else "folder",
         keys_required=settings.keys_required,
         dataset_roots=[str(root) for root in settings.roots],
+        code_roots=[str(root) for root in settings.code_folders],
         dashboard=(DASHBOARD / "index.html").is_file(),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     dataset_roots: CommaList = Field(
         default=(), description="Folders that jobs may read datasets and weights from; data_dir/uploads is always one."
     )
+    code_roots: CommaList = Field(
+        default=(),
+        description="Folders whose programs (.pt2) may teach: their code runs as the worker's user. Empty: none may. Never "
+        "inside the data folder or the store, where uploads lie.",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on; anything but loopback requires keys.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on.")
     allowed_hosts: CommaList = Field(default=(), description="More Host headers that are accepted, without port.")
@@ -49,10 +54,24 @@ class Settings(BaseSettings):
     max_streams: int = Field(default=500, ge=1, description="Most open event streams of a process.")
     log_json: bool = Field(default=False, description="Structured logs as JSON lines instead of text.")
 
-    @field_validator("dataset_roots", "allowed_hosts", "allowed_origins", mode="before")
+    @field_validator("dataset_roots", "code_roots", "allowed_hosts", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("code_roots")
+    @classmethod
+    def _apart(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """What users send to a server must never become a program, by whatever name."""
+        filled = [Path(info.data.get("data_dir") or ".acamkd")]
+        if (store := info.data.get("storage_url")) and "://" not in store:
+            filled.append(Path(store))
+        for root in value:
+            folder = Path(root).expanduser().resolve()
+            for other in (one.expanduser().resolve() for one in filled):
+                if folder.is_relative_to(other) or other.is_relative_to(folder):
+                    raise ValueError(f"{root} and {other} have to lie apart: uploads are no programs")
+        return value
 
     @property
     def database(self) -> str:
@@ -73,6 +92,11 @@ class Settings(BaseSettings):
     def roots(self) -> tuple[Path, ...]:
         """Every folder that datasets and weights may come from, resolved."""
         return (self.uploads_dir, *(Path(root).expanduser().resolve() for root in self.dataset_roots))
+
+    @property
+    def code_folders(self) -> tuple[Path, ...]:
+        """Every folder that programs may come from, resolved."""
+        return tuple(Path(root).expanduser().resolve() for root in self.code_roots)
 
     @property
     def keys_required(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sqlalchemy import Engine
@@ -32,6 +33,7 @@ class Uploads:
 
     Attributes:
         failure: why an export could not be stored, if one could not: such a run must not end as a success.
+        lineage: what every exported file is told to come from, beside its numbers.
         notes: (level, text) for the job's own log: whoever reads it should know what is not kept, and why.
     """
 
@@ -44,6 +46,7 @@ class Uploads:
         self.exports: dict[str, str] = {}  # file name -> artifact id
         self.contact_sheet: str | None = None
         self.last_checkpoint: int | None = None
+        self.lineage: dict[str, Any] = {}
 
     def add(self, event: FileEvent) -> None:
         """Take an announced file. A newer checkpoint makes older ones not worth uploading, except the best."""
@@ -147,7 +150,7 @@ class Uploads:
             sha256=sha256,
             size=size,
             verified=event.verified,
-            details={"gate": event.gate, "weights_digest": event.weights_digest},
+            details={"gate": event.gate, "weights_digest": event.weights_digest, **self.lineage},
         )
         self.exports[name] = row.id
         if sheet:

@@ -41,6 +41,7 @@ def prepare(
         "resume": resume,
         "inputs": inputs,
         "roots": [str(root) for root in settings.roots],
+        "code_roots": [str(root) for root in settings.code_folders],
         "cache": str(cache),
         "threads": threads,
         "device": "auto" if gpu else "cpu",

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from acamkd_core.spec import events as ev
+from acamkd_core.spec.programs import program_of
 from server.db.session import write_session
 from server.jobs.repository import Claim, Report, write_report
 from server.storage import Storage
@@ -111,6 +112,8 @@ class Reporter:
             case ev.ResolvedEvent():
                 self._report.spec = event.spec
                 self.dataset = event.dataset
+                if (program := program_of(event.spec, ran=True)) is not None:
+                    self.uploads.lineage = {"teacher_program": program.model_dump()}
                 self._report.facts |= {"dataset": event.dataset, "pairs": event.pairs, "automatic": event.automatic}
             case ev.ProfileEvent():
                 self.profile[event.role] = event.model_dump(mode="json", exclude={"type", "time", "role"})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from acamkd_core import ranks
 from acamkd_core.datasets.base import Dataset
@@ -17,12 +18,14 @@ from acamkd_core.datasets.registry import open_dataset
 from acamkd_core.engine.networks import Taught, build_student, build_teacher, with_random_head
 from acamkd_core.engine.parts import Parts, Run
 from acamkd_core.engine.randomness import seed_torch
-from acamkd_core.engine.resolve import from_header, from_onnx, locate, resolve
+from acamkd_core.engine.resolve import from_header, from_onnx, from_program, locate, resolve
+from acamkd_core.graph_plan import GraphPlan
 from acamkd_core.methods.base import LevelPair, Method
 from acamkd_core.methods.registry import build_method
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.weights import inherit
-from acamkd_core.onnx_plan import OnnxPlan
+from acamkd_core.program_file import SUFFIX
+from acamkd_core.program_plan import ProgramPlan
 from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_graph, other_head
@@ -45,7 +48,7 @@ class Data:
     dataset: Dataset
     input_size: tuple[int, int]
     headers: dict[str, NativeHeader | None] = field(default_factory=dict)
-    onnx: OnnxPlan | None = None
+    graph: GraphPlan | None = None
 
     def facts(self) -> dict[str, Any]:
         """What the run page says of the data."""
@@ -116,8 +119,10 @@ def load_data(spec: JobSpec, run: Run) -> Data:
         if model is None:
             continue
         path = locate(model, run.inputs, role)
-        if (graph := from_onnx(model, path, data.spec, data.input_size)) is not None:
-            updates, data.onnx = graph
+        whole: tuple[dict[str, Any], GraphPlan] | None = from_program(model, path, data.spec, run.code_roots, role)
+        whole = whole or from_onnx(model, path, data.spec, data.input_size)
+        if whole is not None:
+            updates, data.graph = whole
         else:
             updates, data.headers[role] = from_header(model, path, role)
         if isinstance(model, TeacherSpec) and model.classes is None and (names := _class_names(data)):
@@ -125,13 +130,31 @@ def load_data(spec: JobSpec, run: Run) -> Data:
         if updates:
             merged = type(model).model_validate({**model.model_dump(), **updates})
             data.spec = data.spec.model_copy(update={role: merged})
-            automatic.update({f"{role}.{name}": value for name, value in updates.items()})
+            automatic.update({f"{role}.{name}": value for name, value in _found(model, updates).items()})
     student = data.spec.student.arch
     asked = any(item.format == "onnx" for item in data.spec.exports)
     # A student that only its file names was unknown when the spec was parsed.
     if student is not None and asked and (misfit := no_graph(student.family, data.spec.augment)) is not None:
         raise CoreError.of(misfit)
     return data
+
+
+def runs_code(data: Data) -> str:
+    """What `build` will run of others' code, in words and before it does; empty for all jobs but those that allow it."""
+    plan = data.graph
+    return f"runs the code of {plan.name}, sha256 {plan.sha256}" if isinstance(plan, ProgramPlan) else ""
+
+
+def _found(model: ModelSpec, updates: dict[str, Any]) -> dict[str, Any]:
+    """What was found out, by path: of a part that the job has given, only what it had left open."""
+    found: dict[str, Any] = {}
+    for name, value in updates.items():
+        given = getattr(model, name)
+        if isinstance(given, BaseModel):
+            found |= {f"{name}.{key}": one for key, one in value.items() if one != getattr(given, key)}
+        else:
+            found[name] = value
+    return found
 
 
 def _archs(spec: JobSpec, run: Run) -> dict[str, Arch | None]:
@@ -142,7 +165,8 @@ def _archs(spec: JobSpec, run: Run) -> dict[str, Arch | None]:
         if model is None:
             continue
         path = locate(model, run.inputs, role) if model.arch is None else None
-        header = read_native_header(path) if path is not None and path.suffix.lower() != ".onnx" else None
+        whole = path is not None and path.suffix.lower() in (".onnx", SUFFIX)
+        header = read_native_header(path) if path is not None and not whole else None
         found[role] = model.arch if header is None else header.arch
     return found
 
@@ -150,7 +174,7 @@ def _archs(spec: JobSpec, run: Run) -> dict[str, Arch | None]:
 def _class_names(data: Data) -> tuple[str, ...]:
     """The teacher's classes as its file names them; empty where it does not."""
     header = data.headers.get("teacher")
-    return data.onnx.classes if data.onnx is not None else header.class_names if header is not None else ()
+    return data.graph.classes if data.graph is not None else header.class_names if header is not None else ()
 
 
 def build(data: Data, run: Run, device: torch.device) -> Built:
@@ -229,7 +253,9 @@ def _methods(
         assert spec.student.arch is not None
         misfit = other_head(term, spec.student.arch, spec.teacher.arch)
         if misfit is None:
-            misfit = headless_placebo(term, spec.teacher.arch.family if spec.teacher.arch is not None else "onnx")
+            graph, arch = taught.graph, spec.teacher.arch
+            family = graph.plan.kind if graph is not None else arch.family if arch is not None else ""
+            misfit = headless_placebo(term, family)
         if misfit is not None:
             raise CoreError.of(misfit.within(f"distill.{number}"))
         pairs = pair_levels(term, student, taught.model, f"distill.{number}")

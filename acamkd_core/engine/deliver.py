@@ -30,6 +30,7 @@ from acamkd_core.spec.digest import digest
 from acamkd_core.spec.events import ExportEvent, LogEvent, StageEvent
 from acamkd_core.spec.exports import OnnxExport
 from acamkd_core.spec.labels import arch_label, network_label
+from acamkd_core.spec.programs import program_of
 from acamkd_core.tasks.base import Task
 
 
@@ -161,6 +162,7 @@ def _card(
         "name": spec.name or "student",
         "student": arch_label(spec.student.arch),
         "teacher": teacher,
+        "program": program_of(spec.model_dump(mode="json"), ran=True),
         "distill": [
             f"{term.method} at {', '.join(term.at)}, weight {term.weight:g}"
             + (f", placebo {term.placebo}" if term.placebo != "none" else "")

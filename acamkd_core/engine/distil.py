@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from acamkd_core import ranks
-from acamkd_core.engine.build import build, load_data
+from acamkd_core.engine.build import build, load_data, runs_code
 from acamkd_core.engine.deliver import deliver
 from acamkd_core.engine.evaluate import Score, evaluate, evaluation_event
 from acamkd_core.engine.inspection import check_dataset
@@ -46,7 +46,7 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
         data = load_data(spec, run)
     if not ranks.from_first(lambda: check_dataset(data.dataset, run, emit=emit, should_stop=should_stop) is not None):
         return JobResult("stopped", "stopped")
-    emit(StageEvent(stage="build"))
+    emit(StageEvent(stage="build", detail=runs_code(data)))
     with ranks.first_alone():
         built = build(data, run, device)
     spec, parts = built.spec, built.parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,13 +11,17 @@ import torch
 from acamkd_core.engine.parts import Run
 from acamkd_core.engine.placebo import keep_head
 from acamkd_core.engine.resolve import locate
+from acamkd_core.graph_plan import LOGITS, GraphPlan, check_count, check_sizes
 from acamkd_core.models.base import TaskModel
+from acamkd_core.models.graph_network import GraphDetector, GraphNetwork, Runtime
 from acamkd_core.models.mapped import mapped
-from acamkd_core.models.onnx_network import OnnxDetector, OnnxNetwork
+from acamkd_core.models.onnx_runtime import OnnxRuntime
+from acamkd_core.models.program_runtime import ProgramRuntime
 from acamkd_core.models.registry import build_model
 from acamkd_core.models.timm_backbone import timm_classes
 from acamkd_core.models.weights import load_weights, torchvision_classes
-from acamkd_core.onnx_plan import LOGITS, OnnxPlan, check_count
+from acamkd_core.onnx_plan import OnnxPlan
+from acamkd_core.program_plan import ProgramPlan
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.label_map import Matched, match
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
@@ -30,13 +34,13 @@ if TYPE_CHECKING:
 class Taught:
     """A teacher, ready to teach.
 
-    model: in the dataset's classes. own: the same network in its own classes. graph: what runs inside it, where that is an ONNX file. matched: whose classes are whose.
+    model: in the dataset's classes. own: the same network in its own classes. graph: what runs inside it, where that comes as a whole. matched: whose classes are whose.
     """
 
     model: TaskModel
     own: TaskModel
     matched: Matched
-    graph: OnnxNetwork | None = None
+    graph: GraphNetwork | None = None
 
     @property
     def compared(self) -> list[int] | None:
@@ -53,14 +57,14 @@ def build_teacher(data: Data, run: Run, device: torch.device, notes: list[str]) 
     """The frozen network, with its classes mapped to the dataset's where they differ.
 
     Raises:
-        CoreError: `teacher.*` of `spec.label_map`, `weights.*`, `onnx.*`.
+        CoreError: `teacher.*` of `spec.label_map`, `weights.*`, `onnx.*`, `pt2.*`.
     """
     spec, task = data.spec.teacher, data.spec.task
     assert spec is not None
     matched = match(_classes(spec), [c.name for c in data.dataset.classes], spec.label_map, task=task)
-    graph: OnnxNetwork | None = None
-    if data.onnx is not None:
-        model: TaskModel = (graph := _graph(spec, data.onnx, len(matched.theirs), data, run, device, notes))
+    graph: GraphNetwork | None = None
+    if data.graph is not None:
+        model: TaskModel = (graph := _graph(spec, data.graph, len(matched.theirs), data, run, device, notes))
     else:
         model = _network(spec, "teacher", len(matched.theirs), run, notes)
     if spec.label_map is not None:
@@ -113,22 +117,33 @@ def _network(spec: ModelSpec, role: str, num_classes: int, run: Run, notes: list
 
 
 def _graph(
-    spec: TeacherSpec, plan: OnnxPlan, num_classes: int, data: Data, run: Run, device: torch.device, notes: list[str]
-) -> OnnxNetwork:
-    """A teacher in an ONNX file, run once to see its levels."""
-    path = locate(spec, run.inputs, "teacher")
-    assert path is not None
+    spec: TeacherSpec, plan: GraphPlan, num_classes: int, data: Data, run: Run, device: torch.device, notes: list[str]
+) -> GraphNetwork:
+    """A teacher that comes as a whole, run once to see its levels."""
     assert spec.preprocess is not None
-    kind = OnnxDetector if data.spec.task == "detection" else OnnxNetwork
-    model = kind(
-        path, plan, preprocess=spec.preprocess, device=device,
-        sizes=[data.spec.augment.crop or data.input_size, data.input_size],
-    )  # fmt: skip
+    if isinstance(plan, ProgramPlan):
+        runtime: Runtime = (program := ProgramRuntime(plan, device))
+        plan = replace(plan, size=program.size)  # nobody could know it before
+        check_sizes(plan, data.spec.augment, data.input_size)
+        notes.append(f"teacher: {plan.name} is a program (sha256 {plan.sha256}) and has run its code: allow_code")
+    else:
+        runtime = _onnx_runtime(spec, plan, run, device, notes)
+    kind = GraphDetector if data.spec.task == "detection" else GraphNetwork
+    sizes = [data.spec.augment.crop or data.input_size, data.input_size]
+    model = kind(runtime, plan, preprocess=spec.preprocess, sizes=sizes)
     if plan.raw is not None:
         whose = "its classes are" if spec.classes is not None else "the dataset has"
         check_count(plan, model.levels[LOGITS].channels, num_classes, of=whose)
     levels = ", ".join(f"{name} {one.channels} @ {one.stride}" for name, one in model.levels.items())
-    notes.append(f"teacher: {plan.file.name} on {'GPU' if model.runtime.on_gpu else 'CPU'} by onnxruntime, {levels}")
-    if device.type == "cuda" and not model.runtime.on_gpu:
-        notes.append("teacher: this onnxruntime has no CUDA, so the teacher is slow; onnxruntime-gpu has it")
+    notes.append(f"teacher: {plan.name} on {'GPU' if runtime.on_gpu else 'CPU'} by {runtime.name}, {levels}")
     return model
+
+
+def _onnx_runtime(spec: TeacherSpec, plan: GraphPlan, run: Run, device: torch.device, notes: list[str]) -> OnnxRuntime:
+    path = locate(spec, run.inputs, "teacher")
+    assert path is not None
+    assert isinstance(plan, OnnxPlan)
+    runtime = OnnxRuntime(path, plan, device)
+    if device.type == "cuda" and not runtime.on_gpu:
+        notes.append("teacher: this onnxruntime has no CUDA, so the teacher is slow; onnxruntime-gpu has it")
+    return runtime

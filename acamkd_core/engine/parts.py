@@ -49,11 +49,15 @@ class EvaluationBatches(Protocol):
 
 @dataclass
 class Run:
-    """Where a run writes, what it may read, and how far earlier attempts got."""
+    """Where a run writes, what it may read, and how far earlier attempts got.
+
+    code_roots: folders from which teachers may run that are programs; empty: none may, None: from anywhere.
+    """
 
     folder: Path
     cache: Path
     roots: list[Path] | None = None
+    code_roots: list[Path] | None = field(default_factory=list)
     inputs: dict[str, Path] = field(default_factory=dict)
     resume: Path | None = None
     attempt: int = 1

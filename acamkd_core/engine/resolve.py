@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from acamkd_core.datasets.base import Dataset
+from acamkd_core.graph_plan import check_sizes
 from acamkd_core.models.timm_backbone import timm_preprocess
 from acamkd_core.onnx_file import read_onnx
-from acamkd_core.onnx_plan import OnnxPlan, check_sizes, plan_onnx
+from acamkd_core.onnx_plan import OnnxPlan, plan_onnx
+from acamkd_core.program_file import SUFFIX, allowed_program, digest_of
+from acamkd_core.program_plan import ProgramPlan, plan_program
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.models import ModelSpec, Preprocess, TeacherSpec, WeightsSpec
@@ -23,6 +27,8 @@ def locate(model: ModelSpec, inputs: dict[str, Path], field: str) -> Path | None
     weights = model.weights
     if weights is None or weights.torchvision is not None or weights.timm is not None:
         return None
+    if isinstance(model, TeacherSpec) and model.is_program:  # from nowhere else, and whether it may run is asked first
+        return Path(str(weights.file))
     if weights.reference in inputs:
         return inputs[weights.reference]
     if weights.file is None:
@@ -39,6 +45,33 @@ def locate(model: ModelSpec, inputs: dict[str, Path], field: str) -> Path | None
             "weights.not_found", f"no file {weights.file}", field=f"{field}.weights.file", value=weights.file
         )
     return path
+
+
+def from_program(
+    model: ModelSpec, path: Path | None, spec: JobSpec, roots: list[Path] | None, field: str
+) -> tuple[dict[str, Any], ProgramPlan] | None:
+    """(updates for the teacher's spec, what its outputs mean) of a teacher that is a program; None for all other networks.
+
+    Args:
+        roots: as `Run.code_roots`.
+
+    Raises:
+        CoreError: the codes of `allowed_program`, `plan_program` and `digest_of`; `pt2.not_named`.
+    """
+    if not (isinstance(model, TeacherSpec) and model.is_program and model.allow_code):
+        if path is not None and path.suffix.lower() == SUFFIX:  # behind another name, or as a student
+            raise CoreError(
+                "pt2.not_named", f"{path.name} is a program, and the job does not name it as one", field=f"{field}.weights",
+                hint="programs can teach: weights: FILE.pt2 with allow_code: true", value=path.name,
+            )  # fmt: skip
+        return None
+    assert model.weights is not None
+    plan = plan_program(allowed_program(str(model.weights.file), roots), model, task=spec.task)
+    plan = replace(plan, sha256=digest_of(plan.path, plan.sha256))
+    updates: dict[str, Any] = {"pt2": plan.resolved()}
+    if model.preprocess is None:
+        updates["preprocess"] = Preprocess().model_dump()
+    return updates, plan
 
 
 def from_onnx(

@@ -27,10 +27,10 @@ from acamkd_core.engine.distil import distil
 from acamkd_core.engine.events_file import EventsFile
 from acamkd_core.engine.inspection import run_inspection
 from acamkd_core.engine.launch import launch
-from acamkd_core.engine.memory import is_out_of_memory
 from acamkd_core.engine.parts import Emit, Run
 from acamkd_core.engine.result import EXIT_CODES, JobResult
 from acamkd_core.engine.trainer import NonFiniteLoss
+from acamkd_core.memory import is_out_of_memory
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import AnyEvent, LogEvent, ResultEvent
 from acamkd_core.spec.job import InspectSpec, JobSpec, parse_job
@@ -187,6 +187,8 @@ def read_run(folder: Path) -> tuple[JobSpec | InspectSpec, Run, dict[str, Any]]:
         folder=folder,
         cache=Path(data["cache"]),
         roots=[Path(root) for root in data["roots"]] if data.get("roots") is not None else None,
+        # Not said is not allowed.
+        code_roots=None if (code := data.get("code_roots", [])) is None else [Path(root) for root in code],
         inputs={name: Path(path) for name, path in data.get("inputs", {}).items()},
         resume=Path(data["resume"]) if data.get("resume") else None,
         attempt=data.get("attempt", 1),

@@ -14,7 +14,6 @@ from acamkd_core.engine import checkpoint as ckpt
 from acamkd_core.engine import pull
 from acamkd_core.engine.evaluate import Score, draw_panels, evaluate, evaluation_event
 from acamkd_core.engine.learner import Learner
-from acamkd_core.engine.memory import is_out_of_memory
 from acamkd_core.engine.optim import build_optimizer, rate, set_rate
 from acamkd_core.engine.parts import Emit, Parts, Run
 from acamkd_core.engine.prepare import Preparation
@@ -22,6 +21,7 @@ from acamkd_core.engine.savings import compiled
 from acamkd_core.engine.step import Buffers, NonFiniteLoss, clip_or_refuse, dtype, forward_backward
 from acamkd_core.engine.teacher import Teacher
 from acamkd_core.engine.watch import Clock, Watch, finite_or_null
+from acamkd_core.memory import is_out_of_memory
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, CheckpointEvent, LogEvent, MetricsEvent, RewoundEvent, StageEvent
 from acamkd_core.spec.job import JobSpec

@@ -62,6 +62,7 @@ def config(facts: CardFacts) -> dict[str, Any]:
         "verified": facts.verified,
         "student": facts.student,
         "teacher": facts.teacher,
+        **({"teacher_program": facts.program.model_dump()} if facts.program is not None else {}),
         "distill": facts.distill,
         "dataset": {"name": facts.dataset, "digest": facts.dataset_digest},
         "classes": [{"id": i, "name": c.name, "color": list(c.color)} for i, c in enumerate(facts.classes)],

@@ -10,6 +10,7 @@ import yaml
 from acamkd_core.exports.base import ExportClass
 from acamkd_core.exports.verify import GateReport
 from acamkd_core.exports.words import WORDS, TaskWords
+from acamkd_core.spec.programs import TeacherProgram
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class CardFacts:
         name: of the job.
         student: architecture in words, e.g. `deeplabv3-mobilenet_v2-3.2m`.
         teacher: in words, None when the student was trained alone.
+        program: the teacher's, where it was one.
         distill: one line a distillation term, e.g. `acam at logits, weight 1`.
         dataset, dataset_digest: what it was trained on.
         classes: in channel order.
@@ -58,6 +60,7 @@ class CardFacts:
     task: str = "semantic_segmentation"
     aspect: dict[str, int] | None = None
     short_side: int | None = None
+    program: TeacherProgram | None = None
 
     @property
     def words(self) -> TaskWords:
@@ -134,6 +137,11 @@ def _summary(facts: CardFacts) -> str:
     if facts.macs:
         rows.append(("Multiply-adds", f"{facts.macs / 1e9:.2f} G at {facts.size[0]}x{facts.size[1]}"))
     rows.append(("Teacher", facts.teacher + _size(facts.teacher_parameters) if facts.teacher else "none"))
+    if facts.program is not None:
+        told = f"`{facts.program.file}`, sha256 `{facts.program.sha256}`"
+        rows.append(
+            ("Code that was run", f"the teacher is a program, {told}: its code ran while this student was trained")
+        )
     rows.append(("Distillation", "; ".join(facts.distill) or "none: trained on the labels alone"))
     rows.append(("Data", f"{facts.dataset}, version {facts.dataset_digest}"))
     if facts.aspect is not None:

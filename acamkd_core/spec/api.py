@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from acamkd_core.spec.errors import ErrorInfo
+from acamkd_core.spec.programs import TeacherProgram
 from acamkd_core.spec.tasks import TaskName
 
 T = TypeVar("T")
@@ -139,6 +140,9 @@ class JobDetail(JobSummary):
     )
     profile: dict[str, Any] = Field(
         default={}, description="role -> parameters, macs, latency_ms, latency_conditions, arch."
+    )
+    teacher_program: TeacherProgram | None = Field(
+        default=None, description="Which program the teacher is, where it is one: it runs code."
     )
     pairs: list[dict[str, Any]] = []
     evaluations: list[dict[str, Any]] = Field(

@@ -351,13 +351,14 @@ ENTRY_LEVELS: dict[str, tuple[str, ...]] = {
     "ssdlite": (),
     "lraspp": ("c2", "c3", "logits"),
     "onnx": ("logits",),
+    "pt2": ("logits",),
     "timm": ("logits",),
 }
 """Levels from which a network can go on with other values, of the families that cannot from every level.
 
 Regions of Faster R-CNN are pooled from p2 to p5: p6 alone leads nowhere. A pyramid's enter a detector's head together. SSDLite's anchors are
 shares of the input, whose size its maps alone do not tell. LR-ASPP forks behind c3: a deeper map alone does not give the
-other branch. A graph of another runtime is run whole.
+other branch. A graph or a program is run whole.
 """
 
 

@@ -10,7 +10,14 @@ class SpecModel(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, populate_by_name=True, allow_inf_nan=False)
 
 
-def refusal(message: str, *, hint: str | None = None, field: str | None = None) -> PydanticCustomError:
-    """What a validator raises when it knows what to do about a mistake, or which field below its own is wrong."""
-    told = {"message": message, **({"hint": hint} if hint else {}), **({"field": field} if field else {})}
-    return PydanticCustomError("refused", "{message}", told)
+def refusal(
+    message: str, *, hint: str | None = None, field: str | None = None, value: str | None = None
+) -> PydanticCustomError:
+    """What a validator raises when it knows what to do about a mistake, or which field below its own is wrong.
+
+    `value`: what is wrong, where that is not what the validator was given.
+    """
+    told = {"hint": hint, "field": field, "value": value}
+    return PydanticCustomError(
+        "refused", "{message}", {"message": message, **{name: text for name, text in told.items() if text is not None}}
+    )

@@ -124,10 +124,10 @@ def headless_placebo(term: MethodTerm, teacher: str) -> ErrorInfo | None:
     """The first level that a teacher of this family has without its head, where an untrained head changes nothing."""
     if term.placebo != "random_head":
         return None
-    if teacher == "onnx":
+    if teacher in ("onnx", "pt2"):
         return ErrorInfo(
             code="method.no_placebo",
-            message="a graph of another runtime has no head that could be drawn anew",
+            message="a teacher that is run as a whole has no head that could be drawn anew",
             hint="placebo: other_image works with any teacher",
             field="placebo",
             value=term.placebo,

@@ -207,9 +207,9 @@ class JobSpec(SpecModel):
             raise refusal("the teacher needs weights: an untrained teacher teaches noise", field="teacher.weights")
         if self.student.inherit and self.teacher is None:
             raise refusal("there is no teacher to inherit from", field="student.inherit")
-        if self.student.inherit and self.teacher is not None and self.teacher.is_onnx:
+        if self.student.inherit and self.teacher is not None and (self.teacher.is_onnx or self.teacher.is_program):
             raise refusal(
-                "an ONNX teacher has no parts to inherit",
+                "a teacher that is run as a whole (.onnx, .pt2) has no parts to inherit",
                 field="student.inherit",
                 hint="leave it out, or take the teacher's weights as .safetensors",
             )

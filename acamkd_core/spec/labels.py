@@ -19,7 +19,7 @@ from acamkd_core.spec.archs import (
     SSDLiteArch,
     TimmArch,
 )
-from acamkd_core.spec.models import ModelSpec
+from acamkd_core.spec.models import ModelSpec, TeacherSpec
 from acamkd_core.spec.timm_models import PREFIX
 
 _BACKBONES = {
@@ -80,8 +80,15 @@ def arch_label(arch: Arch) -> str:
 
 
 def network_label(model: ModelSpec) -> str:
-    """As `arch_label`; a teacher in an ONNX file is called by its file."""
+    """As `arch_label`; a teacher that is run as a whole is called by its file."""
     if model.arch is not None:
         return arch_label(model.arch)
     weights = model.weights
+    if isinstance(model, TeacherSpec) and model.is_program and weights is not None:
+        return program_label(PurePath(str(weights.file)).name)
     return f"ONNX {PurePath(weights.file).name if weights.file else weights.reference}" if weights else "network"
+
+
+def program_label(file: str) -> str:
+    """A teacher that ran code is never shown without saying so. `file`: its name."""
+    return f"program {file}"

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from acamkd_core.spec.archs import Arch, TimmArch
 from acamkd_core.spec.base import SpecModel, refusal
+from acamkd_core.spec.graph_specs import OnnxSpec, Pt2Spec
 from acamkd_core.spec.presets import PRESETS
 from acamkd_core.spec.problems import closest
 from acamkd_core.spec.timm_models import PREFIX, classifier_refusal, timm_refusal
@@ -21,7 +22,7 @@ class WeightsSpec(SpecModel):
 
     file: str | None = Field(
         default=None,
-        description="A .safetensors file, a .pth/.pt read with weights_only=True, or (teachers) an .onnx file.",
+        description="A .safetensors file, a .pth/.pt read with weights_only=True, or (teachers) an .onnx or .pt2 file.",
     )
     torchvision: str | None = Field(
         default=None, description="A torchvision weights enum, e.g. `MobileNet_V2_Weights.IMAGENET1K_V1`."
@@ -136,33 +137,6 @@ class Expect(SpecModel):
         return self
 
 
-class OnnxSpec(SpecModel):
-    """Which tensors of an ONNX teacher are what. All of it is automatic for files that acamkd exported."""
-
-    features: dict[str, str] = Field(
-        default_factory=dict,
-        description="Tensor of the graph (an output, or one inside it) to the name of a level, e.g. `{relu_5: c5}`.",
-    )
-    raw: str | None = Field(
-        default=None,
-        description="Tensor with the class scores, N x classes x H x W (classification: N x classes); automatic: the only output "
-        "left, before a last upsampling.",
-    )
-    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
-        default=None, description="Height and width that the graph is made for; automatic: what the file fixes."
-    )
-
-    @field_validator("features")
-    @classmethod
-    def _one_tensor_a_level(cls, value: dict[str, str]) -> dict[str, str]:
-        levels = list(value.values())
-        if twice := next((name for name in levels if levels.count(name) > 1), None):
-            raise ValueError(f"two tensors are both level {twice!r}")
-        if odd := next((name for name in levels if not name.isidentifier()), None):
-            raise ValueError(f"{odd!r} is no name for a level: letters, digits and _ as in c5")
-        return value
-
-
 class TeacherSpec(ModelSpec):
     """The frozen network. It needs weights: an untrained teacher teaches noise."""
 
@@ -170,7 +144,13 @@ class TeacherSpec(ModelSpec):
     onnx: OnnxSpec | None = Field(
         default=None, description="Tensors of a teacher in an ONNX file; automatic for files that acamkd exported."
     )
-
+    pt2: Pt2Spec | None = Field(default=None, description="Outputs of a teacher that is a program (`.pt2`).")
+    allow_code: bool = Field(
+        default=False,
+        strict=True,
+        description="Runs a teacher that is a program (`.pt2`): whatever code is in the file acts with the worker's rights. A server "
+        "takes programs only from folders that its administrator has listed for them.",
+    )
     classes: tuple[str, ...] | None = Field(
         default=None,
         description="Names of the teacher's classes in the order of its channels; automatic: what its file says, else the dataset's.",
@@ -193,14 +173,13 @@ class TeacherSpec(ModelSpec):
         """Whether another runtime has to run it, as far as the spec says."""
         return self.onnx is not None or (self.weights is not None and _suffix(self.weights) == ".onnx")
 
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a `.pt2` file, which has to be allowed to run its code."""
+        return self.weights is not None and _suffix(self.weights) == ".pt2"
+
     @model_validator(mode="after")
     def _one_kind(self) -> TeacherSpec:
-        if self.weights is not None and _suffix(self.weights) == ".pt2":
-            raise refusal(
-                "a .pt2 file is a program, and this version runs none",
-                field="weights",
-                hint="export the network to ONNX (docs/teachers.md), or save its tensors as safetensors",
-            )
         if self.is_onnx and self.arch is not None:
             raise refusal("an ONNX file is its own architecture", field="arch", hint="leave `arch` out")
         if self.is_onnx and self.backbone_weights is not None:
@@ -211,6 +190,48 @@ class TeacherSpec(ModelSpec):
                 field="onnx",
                 hint="give weights: an .onnx file",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _code_only_where_it_is_allowed(self) -> TeacherSpec:
+        """Nothing runs code by chance: a program needs `allow_code`, and `allow_code` needs a program."""
+        if self.backbone_weights is not None and _suffix(self.backbone_weights) == ".pt2":
+            raise refusal("a .pt2 file is a whole network", field="backbone_weights", hint="give it as `weights`")
+        if not self.is_program:
+            for field, given in (("allow_code", self.allow_code), ("pt2", self.pt2 is not None)):
+                if given:
+                    raise refusal(
+                        f"`{field}` is for teachers in a .pt2 file, and the weights are none",
+                        field=field,
+                        value=self.weights.reference if self.weights is not None else None,
+                        hint="leave it out: nothing else that teaches runs code"
+                        if field == "allow_code"
+                        else "leave it out",
+                    )
+            return self
+        assert self.weights is not None
+        file = str(self.weights.file)
+        if "://" in file:
+            raise refusal(
+                "a program is not fetched from elsewhere",
+                field="weights",
+                value=file,
+                hint="have an administrator put it into a folder for programs (docs/teachers.md)",
+            )
+        if not self.allow_code:
+            raise refusal(
+                "a .pt2 file is a program: to run it is to run its code",
+                field="weights",
+                value=file,
+                hint="say `allow_code: true` if you trust who made it, or export the network to ONNX (docs/teachers.md)",
+            )
+        for field, word in (
+            ("arch", "is its own architecture"),
+            ("backbone_weights", "has all of its weights"),
+            ("onnx", "is no graph"),
+        ):
+            if getattr(self, field) is not None:
+                raise refusal(f"a program {word}", field=field, hint="leave it out")
         return self
 
 
@@ -245,7 +266,7 @@ class StudentSpec(ModelSpec):
             weights = getattr(self, field)
             if weights is not None and (kind := _suffix(weights)) in (".onnx", ".pt2"):
                 raise refusal(
-                    f"a student cannot start from an {kind} file: it is a graph, not a network that learns",
+                    f"a student cannot start from an {kind} file: it is run as a whole, and cannot learn",
                     field=field,
                     hint="take the .safetensors file; an .onnx file can teach",
                 )

@@ -85,6 +85,7 @@ def _problem(item: Any, root: type[BaseModel]) -> ErrorInfo:
             message, hint = f"unknown value {value!r}", closest(value, holder.words)
     if named := context.get("field"):
         path = [*path, named]
+    value = context.get("value", value) if item["type"] == "refused" else value
     return ErrorInfo(
         code=code,
         message=message,

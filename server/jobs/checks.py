@@ -7,10 +7,12 @@ that a registered dataset is replaced by the folder that its name stands for.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
+from acamkd_core.program_file import SUFFIX, allowed_program
 from acamkd_core.spec.api import Finding
 from acamkd_core.spec.archs import FAMILY_TASKS
 from acamkd_core.spec.datasets import RegisteredDataset, Splits, folder_dataset
@@ -151,9 +153,10 @@ def _settle_network(
         path = f"{role}.{part}"
         try:
             if weights.file is not None:
-                file = inside_roots(weights.file, scope.settings, field=path, kind="weights file")
+                whole = isinstance(spec, TeacherSpec) and part == "weights" and (spec.is_onnx or spec.is_program)
+                file = _settle_file(spec, weights.file, path, scope.settings)
                 changes[part] = weights.model_copy(update={"file": str(file)})
-                if isinstance(spec, TeacherSpec) and spec.is_onnx:
+                if whole and isinstance(spec, TeacherSpec):
                     found = graph_of(spec, file, task, field=path)
                 else:
                     found = network_of(scope.session, scope.caller, changes[part], field=path)
@@ -171,6 +174,19 @@ def _settle_network(
     if spec.arch is not None and "arch" not in spec.model_fields_set:  # timm's weights say it
         checked.automatic |= {f"{role}.arch.{name}" for name in type(spec.arch).model_fields}
     return (spec.model_copy(update=changes) if changes else spec), network
+
+
+def _settle_file(spec: ModelSpec, file: str, path: str, settings: Settings) -> Path:
+    """Where a file lies, inside the folders for its kind: programs come from folders of their own."""
+    if isinstance(spec, TeacherSpec) and spec.is_program:
+        return allowed_program(file, settings.code_folders, field=path)
+    found = inside_roots(file, settings, field=path, kind="weights file")
+    if found.suffix.lower() == SUFFIX:
+        raise CoreError(
+            "pt2.not_named", "the name leads to a program (.pt2), and the job does not name it as one", field=path,
+            hint="programs can teach: weights: FILE.pt2 with allow_code: true", value=file,
+        )  # fmt: skip
+    return found
 
 
 def _check_task(spec: JobSpec, checked: Checked) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
+from acamkd_core.graph_plan import GraphPlan
 from acamkd_core.onnx_file import read_onnx
-from acamkd_core.onnx_plan import OnnxPlan, plan_onnx
+from acamkd_core.onnx_plan import plan_onnx
+from acamkd_core.program_plan import plan_program
 from acamkd_core.spec.api import TERMINAL_STATES
 from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.catalog import levels_of, load_catalog
@@ -35,7 +37,7 @@ class Network:
     input: dict[str, str] | None = None  # how a worker finds its file
     parents: dict[str, str] = field(default_factory=dict)  # jobs that have to end first: id -> name
     counted: int | None = None  # parameters, as a run found them
-    graph: OnnxPlan | None = None  # of a teacher in an ONNX file
+    graph: GraphPlan | None = None  # of a teacher that comes as a whole
 
     def with_arch(self, arch: Any) -> Network:
         """The same with the spec's architecture, which wins over the one that the weights carry."""
@@ -56,8 +58,8 @@ class Network:
 
     @property
     def family(self) -> str | None:
-        """The family's name; `onnx` for a graph; None when it is not known yet."""
-        return "onnx" if self.graph is not None else self.arch.family if self.arch is not None else None
+        """The family's name; `onnx` or `pt2` for a graph; None when it is not known yet."""
+        return self.graph.kind if self.graph is not None else self.arch.family if self.arch is not None else None
 
     def parameters(self) -> int | None:
         """As a run counted them, or a preset's at the catalog's number of classes; None for any other network."""
@@ -112,13 +114,15 @@ def _of_model(session: Session, caller: CallerScope, ref: str, where: str) -> Ne
 
 
 def graph_of(spec: TeacherSpec, file: Path, task: str, *, field: str) -> Network:
-    """The teacher in an ONNX file, which is read but not run.
+    """The teacher that comes as a whole: an ONNX file, which is read but not run, or a program, which is not even read.
 
     Raises:
-        CoreError: the codes of `read_onnx` and `plan_onnx`.
+        CoreError: the codes of `read_onnx`, `plan_onnx` and `plan_program`.
     """
+    if spec.is_program:
+        return Network(graph=plan_program(file, spec, task=task))
     graph = plan_onnx(read_onnx(file, field=field), spec, task=task)
-    return Network(classes=list(graph.classes), counted=graph.file.parameters, graph=graph)
+    return Network(classes=list(graph.classes), counted=graph.parameters, graph=graph)
 
 
 def network_of(session: Session, caller: CallerScope, weights: WeightsSpec, *, field: str) -> Network:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from acamkd_core.spec.api import JobDetail, JobSummary, Page, ProgressInfo
 from acamkd_core.spec.errors import CoreError, ErrorInfo
+from acamkd_core.spec.programs import program_of
 from server.artifacts import repository as artifacts
 from server.auth import repository as audit
 from server.auth.service import CallerScope
@@ -114,6 +115,8 @@ def job_detail(session: Session, job: Job) -> JobDetail:
             "waits_for": waiting[0].name if waiting else None,
             "dataset_info": facts.get("dataset") or {},
             "profile": facts.get("profile") or {},
+            # A run says its pairs once its teacher is loaded; one that ended earlier may have come so far.
+            "teacher_program": program_of(job.spec, ran="pairs" in facts or (None if job.attempt else False)),
             "pairs": facts.get("pairs") or [],
             "evaluations": [row.data for row in evaluations],
             "iteration_seconds": facts.get("iteration_seconds"),

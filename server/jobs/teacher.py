@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from acamkd_core.onnx_plan import check_count, check_sizes
+from acamkd_core.graph_plan import check_count, check_sizes
+from acamkd_core.program_plan import ProgramPlan
 from acamkd_core.spec.api import Finding
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import JobSpec
@@ -59,7 +60,7 @@ def class_names(classes: list[Any]) -> list[str]:
 
 
 def check_graph(spec: JobSpec, checked: Checked) -> None:
-    """Adds problems and findings about a teacher in an ONNX file; does nothing for other teachers."""
+    """Adds problems and findings about a teacher that comes as a whole; does nothing for other teachers."""
     graph = checked.teacher.graph if checked.teacher is not None else None
     if graph is None or spec.teacher is None:
         return
@@ -71,9 +72,15 @@ def check_graph(spec: JobSpec, checked: Checked) -> None:
             check_count(graph, graph.channels, len(checked.dataset.classes), of="the dataset has")
     except CoreError as error:
         checked.problems.append(error.info)
+    if isinstance(graph, ProgramPlan):
+        checked.note(
+            "teacher.runs_code",
+            "the teacher is a program: whatever code is in it runs on the worker, and the student's lineage will say so",
+            "teacher.allow_code",
+        )
     if graph.preprocess is None and spec.teacher.preprocess is None:
         message = "the file does not say what its input looks like: RGB in [0, 1] with ImageNet's mean and deviation is assumed"
-        checked.note("onnx.preprocess", message, "teacher.preprocess")
+        checked.note(f"{graph.kind}.preprocess", message, "teacher.preprocess")
     if spec.task == "detection" and not graph.selection:
         checked.note(
             "teacher.unscored",

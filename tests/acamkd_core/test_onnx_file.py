@@ -9,8 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from acamkd_core.graph_plan import check_count, check_sizes, stride_of
 from acamkd_core.onnx_file import METADATA_KEY, read_onnx
-from acamkd_core.onnx_plan import check_count, check_sizes, plan_onnx, stride_of
+from acamkd_core.onnx_plan import plan_onnx
 from acamkd_core.spec.augment import AugmentSpec, ResizeSpec
 from acamkd_core.spec.errors import CoreError, SpecInvalid
 from acamkd_core.spec.job import JobSpec, parse_job

@@ -16,6 +16,7 @@ import yaml
 
 from tests.cli.running import TINY, clean_environment
 from tests.onnx_graphs import segmenter, write
+from tests.program_files import save
 
 RUN = [sys.executable, "-m", "cli.main", "run"]
 
@@ -69,6 +70,19 @@ def test_a_teacher_beside_the_job_file(tmp_path: Path) -> None:
     spec = {**TINY, "teacher": teacher, "distill": "logit", "schedule": {"iterations": 2}}
     (tmp_path / "jobs" / "taught.yaml").write_text(yaml.safe_dump(spec))
     done = run(tmp_path, "jobs/taught.yaml", "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert "teacher/miou" in json.loads(done.stdout)["metrics"]
+
+
+def test_a_program_on_ones_own_machine_has_to_be_allowed_and_may_lie_anywhere(tmp_path: Path) -> None:
+    save(tmp_path / "teacher.pt2")
+    teacher = {"weights": "./teacher.pt2", "pt2": {"raw": 1}, "expect": {"miou": 10, "tolerance": 100}}
+    spec = {**TINY, "teacher": teacher, "distill": "logit", "schedule": {"iterations": 2}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(spec))
+    refused = run(tmp_path, "job.yaml")
+    assert refused.returncode == 2
+    assert "allow_code: true" in refused.stderr
+    done = run(tmp_path, "job.yaml", "--set", "teacher.allow_code=true", "-o", "json")
     assert done.returncode == 0, done.stderr
     assert "teacher/miou" in json.loads(done.stdout)["metrics"]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from acamkd_core.datasets.registry import open_dataset
-from acamkd_core.models.onnx_network import providers
+from acamkd_core.models.onnx_runtime import providers
 from acamkd_core.spec.job import parse_job
 from acamkd_core.spec.native import read_native_header
 from tests import onnx_graphs

@@ -45,13 +45,17 @@ def go(
     resume: Path | None = None,
     stop: Callable[[list[Any]], bool] = lambda events: False,
     device: str = "cpu",
+    code_roots: list[Path] | None = None,
     **changes: Any,
 ) -> tuple[JobResult, list[Any]]:
-    """`run_job` on `BASE` with changes; the events it emitted. `stop` sees them each time that the run asks."""
+    """`run_job` on `BASE` with changes; the events it emitted. `stop` sees them each time that the run asks.
+
+    `code_roots` as in `Run`; programs may lie anywhere, as on one's own machine.
+    """
     events: list[Any] = []
     result = run_job(
         parse_job(BASE | changes),
-        paths=Run(folder=folder, cache=cache, resume=resume, attempt=2 if resume else 1),
+        paths=Run(folder=folder, cache=cache, resume=resume, attempt=2 if resume else 1, code_roots=code_roots),
         emit=events.append,
         should_stop=lambda: stop(events),
         device=device,
