@@ -82,7 +82,8 @@ def test_a_program_on_ones_own_machine_has_to_be_allowed_and_may_lie_anywhere(tm
     refused = run(tmp_path, "job.yaml")
     assert refused.returncode == 2
     assert "allow_code: true" in refused.stderr
-    done = run(tmp_path, "job.yaml", "--set", "teacher.allow_code=true", "-o", "json")
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(spec | {"teacher": teacher | {"allow_code": True}}))
+    done = run(tmp_path, "job.yaml", "-o", "json")
     assert done.returncode == 0, done.stderr
     assert "teacher/miou" in json.loads(done.stdout)["metrics"]
 
