@@ -78,6 +78,12 @@ function Networks() {
           </tbody>
         </table>
       </div>
+      {job.teacher_program && (
+        <p className="wrap">
+          The teacher is a program, <code>{job.teacher_program.file}</code>
+          {job.teacher_program.sha256 && <span className="muted"> (sha256 {job.teacher_program.sha256.slice(0, 12)})</span>}: {ranCode(job.teacher_program.ran_code)}.
+        </p>
+      )}
       {(job.pairs ?? []).map((pair, index) => (
         <p key={index} className="muted">
           {pairLine(pair)}
@@ -85,6 +91,11 @@ function Networks() {
       ))}
     </section>
   );
+}
+
+function ranCode(ran: boolean | null | undefined): string {
+  if (ran == null) return 'the run ended before training, and its log says whether its code ran';
+  return ran ? 'its code ran on the worker' : 'its code has not run';
 }
 
 /** Two levels that a term compares, as `channels @ stride`. */
