@@ -30,8 +30,9 @@ def test_the_committed_demo_is_that_of_the_present_jobs() -> None:
 def test_the_committed_camvid_table_is_that_of_the_present_plan(table: int) -> None:
     """Every tuning run and every arm of three seeds is there, under the spec that the plan has now."""
     study = Study(tables.RESULTS / "camvid", Client(NOBODY), {"name": "camvid", "versions": {}})
-    plan = camvid.plans("/data/camvid", "/weights/mobilenet_v2_1.0_imagenet_backbone.pth")[table]
-    run(study, plan)
+    backbone = "/weights/mobilenet_v2_1.0_imagenet_backbone.pth"
+    plan = camvid.plans("/data/camvid", backbone)[table]
+    run(study, plan, camvid.teacher_trial("/data/camvid", backbone))
 
 
 def test_the_demo_has_the_weights_that_tuning_chose() -> None:
