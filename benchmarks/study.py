@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Study:
             "state": info.state, "reason": info.reason, "error": info.error.model_dump() if info.error else None,
             "metrics": info.metrics, "per_class": _per_class(job), "dataset": info.dataset_info.get("digest"),
             "minutes": round(_seconds(info) / 60, 2), "ratio": _ratio(job),
-            "teacher": _teacher(job), "profile": info.profile, "spec": spec,
+            "pull": _pull(job), "teacher": _teacher(job), "profile": info.profile, "spec": spec,
             "spec_digest": _digest(spec),
             "versions": {"acamkd": acamkd_core.__version__, "python": platform.python_version(), **self.data["versions"]},
         }  # fmt: skip
@@ -170,6 +171,13 @@ def _teacher(job: Job) -> dict[str, float] | None:
     """The teacher's scores, taken before training on the split that selects: they tell two teachers apart."""
     scored = [one.metrics for one in job.evaluations if one.role == "teacher"]
     return scored[-1] if scored else None
+
+
+def _pull(job: Job) -> dict[str, float] | None:
+    """`kd/pull` at the first step and its median over the run."""
+    series = job.all_metrics("kd/pull").get("kd/pull")
+    values = [float(y) for y in series.y if y is not None] if series else []
+    return {"first": values[0], "median": statistics.median(values)} if values else None
 
 
 def _ratio(job: Job) -> list[list[float]] | None:

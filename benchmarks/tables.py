@@ -150,14 +150,20 @@ def extra_table(runs: list[Run], stems: dict[str, str]) -> list[str]:
 
 def tuning_table(runs: list[Run], metric: str = "mIoU") -> list[str]:
     """What was tried in half-length runs, and what val said."""
-    lines = [f"| arm | tried (value: val {metric}) | chosen |", "| --- | --- | --- |"]
+    pulled = any(run.get("pull") for run in runs)
+    what = f"value: val {metric}" + (", median pull in brackets" if pulled else "")
+    lines = [f"| arm | tried ({what}) | chosen |", "| --- | --- | --- |"]
     grouped: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         grouped[run["arm"]].append(run)
     for arm in [name for name in LABELS if name in grouped]:
         tried = sorted(grouped[arm], key=lambda run: run["value"])
         scored = [(tuned_score(run), run["value"]) for run in tried]
-        shown = ", ".join(f"{value:g}: {found:.2f}" if found >= 0 else f"{value:g}: failed" for found, value in scored)
+        shown = ", ".join(
+            (f"{value:g}: {found:.2f}" if found >= 0 else f"{value:g}: failed")
+            + (f" [{run['pull']['median']:.2g}]" if run.get("pull") else "")
+            for run, (found, value) in zip(tried, scored, strict=True)
+        )
         lines.append(f"| {LABELS[arm]} | {shown} | {max(scored)[1]:g} |")
     return lines
 
@@ -301,8 +307,8 @@ def bccd(folder: Path) -> str:
         "Command: `python -m benchmarks.bccd --data BCCD --backbone MOBILENET_V2_BACKBONE.pth`. All runs go through the API. Blood",
         "cells: three classes, 205 training, 87 validation, 72 test images. Teacher RetinaNet-MobileNetV2 1.0 from ImageNet weights,",
         "student RetinaNet-MobileNetV2 0.35 from scratch; 60 and 40 epochs, batch 8, p3 to p7, bf16. The learning rate is chosen once for the",
-        "student alone, each term's weight among three values in half-length runs, both on val; arms are judged on test. Points of COCO",
-        "mAP. Some red cells carry no box, and a detector that finds them is punished for it: read the classes apart.",
+        "student alone, each term's weight among four values (MGD: five) in half-length runs, both on val; arms are judged on test. Points",
+        "of COCO mAP. Some red cells carry no box, and a detector that finds them is punished for it: read the classes apart.",
         "",
     ]
     lines += teacher_lines([run for run in runs if run["stage"] == "teacher"], "mAP")

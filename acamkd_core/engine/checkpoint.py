@@ -38,7 +38,7 @@ class Position:
     teacher_precision: str = ""
     teacher_metrics: dict[str, float] = field(default_factory=dict)
     zero_counts: dict[str, int] = field(default_factory=dict)
-    outweighed: int = 0  # measurements in a row in which distillation drowned the labels
+    outweighed: int = 0  # measurements in a row in which distillation outweighed the labels
     # An alarm is raised once, also over a resume.
     raised: list[str] = field(default_factory=list)
 

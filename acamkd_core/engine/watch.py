@@ -18,7 +18,8 @@ from acamkd_core.spec.methods import MethodTerm
 
 ZERO_STEPS = 20  # logged steps in a row with a term of exactly 0 before it is called dead
 STARVED = 0.5  # share of the time spent waiting for data
-OUTWEIGHED = 3.0  # gradient of distillation on the student over that of the labels, twice in a row (docs/weights.md)
+OUTWEIGHED = 3.0  # gradient of distillation on the student over that of the labels (docs/weights.md)
+IN_A_ROW = 4  # measurements: at a first step from random weights features pull hundreds of times as hard as ever after
 
 
 def finite_or_null(values: dict[str, float]) -> dict[str, Any]:
@@ -113,7 +114,7 @@ class Watch:
                 self.raise_once(iteration, "warning", info, name)
 
     def pull(self, iteration: int, pull: float | None, distill: Sequence[MethodTerm]) -> None:
-        """Distillation that drowns the labels: the student copies features that it cannot use, and gets worse.
+        """Distillation that outweighs the labels: on some data that makes the student worse, on other it is best.
 
         Args:
             pull: `kd/pull` of this step, where it was measured.
@@ -121,12 +122,12 @@ class Watch:
         if pull is None:
             return
         self.position.outweighed = self.position.outweighed + 1 if pull > OUTWEIGHED else 0
-        if self.position.outweighed == 2:
-            one = f"distill.0.weight near {distill[0].weight / pull:.2g} would" if len(distill) == 1 else "weights that"
+        if self.position.outweighed == IN_A_ROW:
+            less = f"distill.0.weight near {distill[0].weight / pull:.2g}" if len(distill) == 1 else "smaller weights"
             info = ErrorInfo(
                 code="kd.outweighs_labels",
                 message=f"distillation pulls {pull:.1f} times as hard on the student as the labels (norms of the gradients)",
-                hint=f"{one} pull as hard as they do; compare with the student alone",
+                hint=f"right on some data and harmful on other: try {less} and the student alone too, and compare them on val",
                 field="distill.0.weight" if len(distill) == 1 else "distill",
                 value=round(pull, 2),
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from acamkd_core.client import Client
-from benchmarks import camvid, demo, tables
+from benchmarks import arms, bccd, camvid, demo, tables
 from benchmarks.arms import run
 from benchmarks.study import Study, Trial, _digest
 from cli import demo_jobs
@@ -33,6 +33,33 @@ def test_the_committed_camvid_table_is_that_of_the_present_plan(table: int) -> N
     backbone = "/weights/mobilenet_v2_1.0_imagenet_backbone.pth"
     plan = camvid.plans("/data/camvid", backbone)[table]
     run(study, plan, camvid.teacher_trial("/data/camvid", backbone))
+
+
+def test_the_committed_bccd_runs_are_those_of_the_present_plan() -> None:
+    """All tuning is there, and every full run has the rate and the weight that tuning chose."""
+    study = Study(tables.RESULTS / "bccd", Client(NOBODY), {"name": "bccd", "versions": {}})
+    plan = bccd.plans("/data/bccd")[0]
+    committed = tables.load(study.folder)
+    tuned = [run for run in committed if run["stage"] == "tune"]
+    assert {(run["arm"], run["value"]) for run in tuned} >= {
+        *(("none", rate) for rate in plan.rates),
+        *((arm, weight) for arm, weights in plan.weights.items() for weight in weights),
+    }
+    chosen = {
+        arm: max((tables.tuned_score(run), run["value"]) for run in tuned if run["arm"] == arm)[1]
+        for arm in ("none", *plan.weights)
+    } | {arms.MATCHED: 1.0}
+    chosen |= dict.fromkeys(bccd.ABLATIONS, chosen["acam"])
+    ratios = {run["seed"]: run["ratio"] for run in committed if (run["arm"], run["stage"]) == ("acam", "final")}
+    for run in committed:
+        if run["stage"] != "final":
+            continue
+        arm, seed = run["arm"], run["seed"]
+        trial = plan.trial(
+            arm, seed=seed, rate=chosen["none"], epochs=plan.epochs, stage="final",
+            weight=None if arm == "none" else chosen[arm], ratio=ratios[seed] if arm == arms.MATCHED else None,
+        )  # fmt: skip
+        assert study.do(trial) == run
 
 
 def test_the_demo_has_the_weights_that_tuning_chose() -> None:
