@@ -51,15 +51,15 @@ def test_the_committed_bccd_runs_are_those_of_the_present_plan() -> None:
     } | {arms.MATCHED: 1.0}
     chosen |= dict.fromkeys(bccd.ABLATIONS, chosen["acam"])
     ratios = {run["seed"]: run["ratio"] for run in committed if (run["arm"], run["stage"]) == ("acam", "final")}
-    for run in committed:
-        if run["stage"] != "final":
+    for one in committed:
+        if one["stage"] != "final":
             continue
-        arm, seed = run["arm"], run["seed"]
+        arm, seed = one["arm"], one["seed"]
         trial = plan.trial(
             arm, seed=seed, rate=chosen["none"], epochs=plan.epochs, stage="final",
             weight=None if arm == "none" else chosen[arm], ratio=ratios[seed] if arm == arms.MATCHED else None,
         )  # fmt: skip
-        assert study.do(trial) == run
+        assert study.do(trial) == one
 
 
 def test_the_demo_has_the_weights_that_tuning_chose() -> None:
