@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from acamkd_core.engine.parts import Run
 from acamkd_core.engine.result import JobResult
 from acamkd_core.engine.run import run_job
@@ -76,3 +78,26 @@ def points(events: list[Any]) -> dict[tuple[int, str], float | None]:
         for name, value in event.values.items()
         if not name.startswith("time/")
     }
+
+
+# Of several kinds: class scores, masks that learn, channels, statistics, a random mask.
+TERMS: list[Any] = ["logit", "acam", "cwd", {"method": "pkd", "at": ["c5", "aspp"]}, {"method": "mgd", "at": "c4"}]
+
+
+def taught_alike(events: list[Any], expected: list[Any]) -> Any:
+    """Two runs of `TERMS` had the same teacher in two forms: its scores, the first step's losses and levels agree.
+
+    Returns the first run's `resolved` event.
+    """
+    scored = [next(e for e in kinds(run, "evaluation") if e.role == "teacher") for run in (events, expected)]
+    assert scored[0].per_class == scored[1].per_class
+    mine, theirs = points(events), points(expected)
+    first = {name for step, name in theirs if step == 1 and name.startswith("loss/")}
+    assert first >= {"loss/logit", "loss/acam/spatial", "loss/cwd", "loss/pkd", "loss/mgd"}
+    for name in first:
+        assert mine[1, name] == pytest.approx(theirs[1, name], rel=1e-4), name
+    [resolved] = kinds(events, "resolved")
+    assert [(p["teacher_level"], p["teacher"]) for p in resolved.pairs] == [
+        (p["teacher_level"], p["teacher"]) for p in kinds(expected, "resolved")[0].pairs
+    ]
+    return resolved
