@@ -195,9 +195,10 @@ def comparison(runs: list[Run], first: str, second: str) -> str:
 READINGS = {
     "bccd": [
         "How we read it: the teacher is 13 points ahead of this student, and most methods hand over a part of that. ACAM-KD gains five points",
-        "with every seed; logit KD does as much, and CWD and MGD, which are simpler and take less time a step, do more. Over MSE on the same maps",
-        "ACAM-KD has no gain that three seeds could tell from noise, only a smaller spread. FGD and PKD gain nothing that is beyond noise.",
-        "Whether ACAM-KD's masks matter at all is for its ablations (frozen, shuffled) to say: they have not run yet.",
+        "with every seed; logit KD does as much, and CWD and MGD, which are simpler and take less time a step, do more. Four fifths of ACAM-KD's",
+        "gain come from plain MSE, too, when it follows ACAM-KD's strength over the run: the masks are worth a point on test at most (just above",
+        "two standard errors), and nothing on val. FGD and PKD gain nothing that is beyond noise. Whether it matters where the masks look",
+        "is for the ablations (frozen, shuffled) to say: they have not run yet.",
         "",
         "All arms have 40 epochs. The student alone has not ended learning by then (34.7 test mAP after a schedule of 20), so a part of every gain",
         "is speed; whether it would catch up in a longer schedule was not tried. Weights were chosen at 20 epochs, and one seed chose them.",
