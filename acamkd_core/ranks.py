@@ -76,6 +76,7 @@ def summed(value: Tensor) -> Tensor:
     return value
 
 
+# torch.distributed.nn.functional.all_reduce does this, and is deprecated in favour of a private module.
 class _Added(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acamkd_core.spec.tasks import primary
+from benchmarks.readings import READINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -189,40 +190,6 @@ def comparison(runs: list[Run], first: str, second: str) -> str:
         f" (standard error {error:.2f}): "
         + ("more than two standard errors." if abs(mean) > 2 * error else "within noise.")
     )
-
-
-# Written by hand, below the sentences that are computed.
-READINGS = {
-    "bccd": [
-        "How we read it: the teacher is 13 points ahead of this student, and most methods hand over a part of that. ACAM-KD gains five points",
-        "with every seed; logit KD does as much, and CWD and MGD, which are simpler and take less time a step, do more. Four fifths of ACAM-KD's",
-        "gain come from plain MSE, too, when it follows ACAM-KD's strength over the run: the masks are worth a point on test at most (just above",
-        "two standard errors), and nothing on val. FGD and PKD gain nothing that is beyond noise. Whether it matters where the masks look",
-        "is for the ablations (frozen, shuffled) to say: they have not run yet.",
-        "",
-        "All arms have 40 epochs. The student alone has not ended learning by then (34.7 test mAP after a schedule of 20), so a part of every gain",
-        "is speed; whether it would catch up in a longer schedule was not tried. Weights were chosen at 20 epochs, and one seed chose them.",
-        "",
-    ],
-    "scratch": [
-        "How we read it: nothing beats the student alone on test, and ACAM-KD is no exception. On val, which comes from train's own",
-        "sequence, feature MSE and ACAM-KD are ahead of it: what they hand over is knowledge of that sequence, and the teacher, too, loses nine",
-        "points from val to test. Val nevertheless chose the weights, and chose the smallest one tried for logit KD and ACAM-KD.",
-        "Learnt masks do no better than frozen or shuffled ones, so whatever ACAM-KD does here is not due to where its masks look. The",
-        "paper's letter diverged in two of three seeds. Bicyclists, poles and signs are hardly ever found by any student of this size in 30 epochs.",
-        "",
-    ],
-    "pretrained": [
-        "How we read it: this student does not need this teacher. It starts from the same ImageNet weights, its rate was tuned where the",
-        "teacher's was not, and alone it is ahead of the teacher on test with every seed. Feature MSE pulls it down towards a network that",
-        "knows less. Logit KD is behind it and ACAM-KD level with it, both within noise: with three seeds neither is told from a small loss or",
-        "gain. Before a teacher is paid for, train the student alone as well as it can be trained, and compare.",
-        "",
-        "The teacher here is teacher 2: the weights of the first were not kept, and the same spec gave another network on another",
-        "machine. The stem and first stage of the student stay frozen. Feature MSE's best weight is at an end of its grid, which was not moved.",
-        "",
-    ],
-}
 
 
 def camvid(folder: Path) -> str:

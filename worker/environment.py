@@ -63,7 +63,7 @@ def child_environment(
     # training step took 2.4 to 3.3 times as long as with threads that sleep.
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # glibc gives every large block back to the kernel and asks for it anew, page by page, at each step: on CPUs that was a
-    # sixth to a quarter of a detector's training time (`python -m benchmarks.allocator`).
+    # tenth to a quarter of a detector's training time (`python -m benchmarks.allocator`).
     for name, value in KEEP_MEMORY.items():
         kept.setdefault(name, value)
     kept["CUDA_VISIBLE_DEVICES"] = ",".join(devices)

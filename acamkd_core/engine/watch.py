@@ -19,7 +19,9 @@ from acamkd_core.spec.methods import MethodTerm
 ZERO_STEPS = 20  # logged steps in a row with a term of exactly 0 before it is called dead
 STARVED = 0.5  # share of the time spent waiting for data
 OUTWEIGHED = 3.0  # gradient of distillation on the student over that of the labels (docs/weights.md)
-IN_A_ROW = 4  # measurements: at a first step from random weights features pull hundreds of times as hard as ever after
+IN_A_ROW = (
+    4  # measurements: at a first step from random weights features pull ten to hundreds of times as hard as later
+)
 
 
 def finite_or_null(values: dict[str, float]) -> dict[str, Any]:

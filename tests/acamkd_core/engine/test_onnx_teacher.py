@@ -18,7 +18,7 @@ from acamkd_core.spec.native import read_native_header
 from tests import onnx_graphs
 from tests.acamkd_core.engine.onnx_files import edited, export, export_detector, foreign
 from tests.acamkd_core.engine.test_detection_run import BASE as DETECTION
-from tests.acamkd_core.engine.world import BASE, TERMS, World, go, kinds, points, taught_alike
+from tests.acamkd_core.engine.world import BASE, TERMS, World, go, kinds, points, stopped_at_five, taught_alike
 
 EXPECT = {"miou": 10.0, "tolerance": 100.0}
 
@@ -98,12 +98,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(world: World, strangers: Path, tmp_pa
     whole, all_events = go(tmp_path / "whole", world.folder, **common)
     assert whole.status == "succeeded", whole.error
 
-    def at_five(events: list[Any]) -> bool:
-        return any(event.type == "metrics" and event.iteration == 5 for event in events)
-
-    first, early = go(tmp_path / "a", world.folder, stop=at_five, **common)
-    assert (first.status, first.iteration) == ("stopped", 5)
-    checkpoint = tmp_path / "a" / kinds(early, "checkpoint")[-1].path
+    checkpoint, early = stopped_at_five(tmp_path / "a", world.folder, **common)
     second, late = go(tmp_path / "b", world.folder, resume=checkpoint, **common)
     assert second.status == "succeeded", second.error
     assert points(early) | points(late) == points(all_events)

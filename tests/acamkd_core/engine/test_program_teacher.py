@@ -22,7 +22,7 @@ from acamkd_core.spec.native import read_native_header
 from tests import program_files as programs
 from tests.acamkd_core.engine.onnx_files import native_network
 from tests.acamkd_core.engine.test_detection_run import BASE as DETECTION
-from tests.acamkd_core.engine.world import BASE, TERMS, World, go, kinds, points, taught_alike
+from tests.acamkd_core.engine.world import BASE, TERMS, World, go, kinds, points, stopped_at_five, taught_alike
 
 EXPECT = {"miou": 10.0, "tolerance": 100.0}
 STRANGE: dict[str, Any] = {"features": {0: "c2"}, "raw": 1}
@@ -101,12 +101,7 @@ def test_a_stopped_run_goes_on_bit_for_bit_and_only_with_the_same_program(
     whole, all_events = go(tmp_path / "whole", world.folder, **common)
     assert whole.status == "succeeded", whole.error
 
-    def at_five(events: list[Any]) -> bool:
-        return any(event.type == "metrics" and event.iteration == 5 for event in events)
-
-    first, early = go(tmp_path / "a", world.folder, stop=at_five, **common)
-    assert (first.status, first.iteration) == ("stopped", 5)
-    checkpoint = tmp_path / "a" / kinds(early, "checkpoint")[-1].path
+    checkpoint, early = stopped_at_five(tmp_path / "a", world.folder, **common)
     second, late = go(tmp_path / "b", world.folder, resume=checkpoint, **common)
     assert second.status == "succeeded", second.error
     assert points(early) | points(late) == points(all_events)

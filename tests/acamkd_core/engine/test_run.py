@@ -19,7 +19,7 @@ from acamkd_core.spec.archs import DeepLabV3Arch
 from acamkd_core.spec.events import parse_event
 from acamkd_core.spec.native import read_native_header
 from tests.acamkd_core.datasets.factories import save, write_folder
-from tests.acamkd_core.engine.world import NET, SCENES, World, go, kinds, points
+from tests.acamkd_core.engine.world import NET, SCENES, World, go, kinds, points, stopped_at_five
 
 
 @pytest.fixture(autouse=True)
@@ -111,12 +111,7 @@ def test_a_stopped_run_goes_on_bit_for_bit_with_any_number_of_loader_processes(
     whole, all_events = go(tmp_path / "whole", world.folder, **common)
     split: dict[str, Any] = common | {"batch": {"global_size": 4, "workers": workers}}
 
-    def at_five(events: list[Any]) -> bool:
-        return any(event.type == "metrics" and event.iteration == 5 for event in events)
-
-    first, early = go(tmp_path / "a", world.folder, stop=at_five, **split)
-    assert (first.status, first.iteration) == ("stopped", 5)
-    checkpoint = tmp_path / "a" / kinds(early, "checkpoint")[-1].path
+    checkpoint, early = stopped_at_five(tmp_path / "a", world.folder, **split)
     second, late = go(tmp_path / "b", world.folder, resume=checkpoint, **split)
     assert second.status == "succeeded", second.error
     assert [event.iteration for event in kinds(late, "rewound")] == [5]

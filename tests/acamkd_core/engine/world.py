@@ -80,6 +80,17 @@ def points(events: list[Any]) -> dict[tuple[int, str], float | None]:
     }
 
 
+def stopped_at_five(folder: Path, cache: Path, **job: Any) -> tuple[Path, list[Any]]:
+    """A job that was asked to stop when it told of iteration 5: its last checkpoint, and its events."""
+
+    def at_five(events: list[Any]) -> bool:
+        return any(event.type == "metrics" and event.iteration == 5 for event in events)
+
+    result, events = go(folder, cache, stop=at_five, **job)
+    assert (result.status, result.iteration) == ("stopped", 5)
+    return folder / kinds(events, "checkpoint")[-1].path, events
+
+
 # Of several kinds: class scores, masks that learn, channels, statistics, a random mask.
 TERMS: list[Any] = ["logit", "acam", "cwd", {"method": "pkd", "at": ["c5", "aspp"]}, {"method": "mgd", "at": "c4"}]
 
