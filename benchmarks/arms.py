@@ -54,6 +54,9 @@ def run(study: Study, plan: Plan, teacher: Trial) -> None:
     half = {"seed": 0, "epochs": plan.epochs // 2, "stage": "tune"}
     study.queue([teacher])  # the student alone needs none: both have a slot to train in
     rate = best(study, (plan.trial("none", rate=value, weight=None, **half) for value in plan.rates))
+    full = {"rate": rate, "epochs": plan.epochs, "stage": "final"}
+    if "none" in plan.arms:
+        study.queue(plan.trial("none", seed=seed, weight=None, **full) for seed in plan.seeds)
     study.do(teacher)
     weights: dict[str, float | None] = {"none": None, MATCHED: 1.0}
     tried = {
@@ -64,7 +67,6 @@ def run(study: Study, plan: Plan, teacher: Trial) -> None:
     study.queue(itertools.chain.from_iterable(tried.values()))
     weights |= {arm: best(study, trials) for arm, trials in tried.items()}
     weights |= {arm: weights["acam"] for arm in plan.ablations if arm in plan.arms}
-    full = {"rate": rate, "epochs": plan.epochs, "stage": "final"}
     # All at once: a server with several slots has work to the end, in this order. The matched control replays what ACAM
     # measured: it can only be asked for when that run has ended.
     ratios: dict[int, list[list[float]]] = {}
