@@ -14,6 +14,7 @@ from acamkd_core.engine.deliver import deliver
 from acamkd_core.engine.evaluate import Score, evaluate, evaluation_event
 from acamkd_core.engine.inspection import check_dataset
 from acamkd_core.engine.parts import Emit, Parts, Run
+from acamkd_core.engine.precision import warn_if_slow
 from acamkd_core.engine.profile import profile_model
 from acamkd_core.engine.randomness import be_deterministic
 from acamkd_core.engine.result import JobResult
@@ -61,6 +62,8 @@ def distil(spec: JobSpec, run: Run, *, emit: Emit, should_stop: Callable[[], boo
     if run.resume is None:
         for info in built.warnings:
             emit(AlarmEvent(iteration=0, severity="warning", info=info))
+        if first:
+            warn_if_slow(spec, device, emit)
     emit(
         ResolvedEvent(
             spec=spec.model_dump(mode="json"), automatic=built.automatic, dataset=data.facts(), pairs=built.pairs

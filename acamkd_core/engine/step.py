@@ -15,6 +15,7 @@ from acamkd_core import ranks
 from acamkd_core.engine import checkpoint as ckpt
 from acamkd_core.engine import pull
 from acamkd_core.engine.parts import Batch, Parts
+from acamkd_core.engine.precision import TYPES
 from acamkd_core.engine.randomness import generator, seed_torch
 from acamkd_core.engine.teacher import Teacher
 from acamkd_core.engine.watch import Watch
@@ -108,7 +109,7 @@ def forward_backward(
         if spec.train.channels_last:
             part_images = part_images.contiguous(memory_format=torch.channels_last)
         with ranks.apart(learner) if number + 1 < len(pieces) else nullcontext():
-            with torch.autocast(device.type, dtype=dtype(spec.train.precision), enabled=spec.train.precision != "fp32"):
+            with torch.autocast(device.type, dtype=TYPES[spec.train.precision], enabled=spec.train.precision != "fp32"):
                 teacher_out = teacher(part_images, numbers)
                 noise = generator(spec.seed, "method", step, number, *ranks.own_seed())
                 terms, context = learner(part_images, part_targets, teacher_out, step, noise)
@@ -132,7 +133,3 @@ def split(images: Tensor, targets: Any, pieces: int) -> Iterator[tuple[Tensor, A
     edges = [images.shape[0] * number // pieces for number in range(pieces + 1)]
     for start, end in itertools.pairwise(edges):
         yield images[start:end], targets[start:end]
-
-
-def dtype(precision: str) -> torch.dtype:
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

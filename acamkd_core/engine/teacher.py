@@ -17,6 +17,7 @@ from torch import Tensor
 from acamkd_core import ranks
 from acamkd_core.engine.checkpoint import Position
 from acamkd_core.engine.parts import Batch, Emit, Parts
+from acamkd_core.engine.precision import TYPES, fast
 from acamkd_core.models.base import ModelOutput
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, LogEvent
@@ -26,7 +27,6 @@ PARITY = 0.02
 """Largest root mean square of a level's error, as a share of the level's own. A few roundings to 8 bits (bf16) reach 0.5 %;
 networks of a hundred layers stay below 2 % unless a layer cancels large numbers."""
 
-TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 GIB = 2**30
 
 
@@ -87,7 +87,7 @@ class Teacher:
             emit(LogEvent(message="the teacher runs in the type of its file"))
             self.position.teacher_precision = "fp32"
             return
-        chosen = _fast(self.parts.device) if wanted == "auto" else wanted
+        chosen = fast(self.parts.device) if wanted == "auto" else wanted
         if chosen != "fp32":
             images = first().images.to(self.parts.device)
             if self.spec.train.channels_last:
@@ -157,11 +157,3 @@ def teach(parts: Parts, images: Tensor) -> ModelOutput:
     with torch.no_grad():
         out: ModelOutput = parts.teacher(images)
         return out
-
-
-def _fast(device: torch.device) -> str:
-    """The type in which this device computes faster than in fp32."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"

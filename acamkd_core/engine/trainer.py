@@ -16,9 +16,10 @@ from acamkd_core.engine.evaluate import Score, draw_panels, evaluate, evaluation
 from acamkd_core.engine.learner import Learner
 from acamkd_core.engine.optim import build_optimizer, rate, set_rate
 from acamkd_core.engine.parts import Emit, Parts, Run
+from acamkd_core.engine.precision import TYPES
 from acamkd_core.engine.prepare import Preparation
 from acamkd_core.engine.savings import compiled
-from acamkd_core.engine.step import Buffers, NonFiniteLoss, clip_or_refuse, dtype, forward_backward
+from acamkd_core.engine.step import Buffers, NonFiniteLoss, clip_or_refuse, forward_backward
 from acamkd_core.engine.teacher import Teacher
 from acamkd_core.engine.watch import Clock, Watch, finite_or_null
 from acamkd_core.memory import is_out_of_memory
@@ -233,7 +234,7 @@ def _trial(parts: Parts, spec: JobSpec, position: ckpt.Position) -> tuple[Tensor
     images = images[: len(images) // position.accumulate].to(parts.device)
     if spec.train.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    kind, enabled = dtype(spec.train.precision), spec.train.precision != "fp32"
+    kind, enabled = TYPES[spec.train.precision], spec.train.precision != "fp32"
     return images, lambda: torch.autocast(parts.device.type, dtype=kind, enabled=enabled)
 
 
