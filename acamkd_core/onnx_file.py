@@ -32,6 +32,7 @@ class _Input(BaseModel):
     range: Literal[1, 255]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    inside: str | None = None
 
 
 class _Class(BaseModel):
@@ -67,7 +68,8 @@ class OnnxTensor:
 class OnnxFile:
     """Facts about a file.
 
-    input: name of the image. image: its declaration, N3HW. outputs: by name, in the file's order. inner: the tensors
+    input: name of the image. image: its declaration, N3HW. inside: a second input, N2, that is told height and width of each
+    image inside a padded one (two-stage detectors that we exported). outputs: by name, in the file's order. inner: the tensors
     between. before_resize: output to (tensor, align_corners) where the last thing that happens to it is a bilinear resize.
     made_by: the operator behind each output, and what that reads. parameters: numbers in all weights.
     """
@@ -81,6 +83,7 @@ class OnnxFile:
     made_by: dict[str, tuple[str, str]]
     parameters: int
     header: OnnxHeader | None = None
+    inside: str | None = None
     opsets: dict[str, int] = field(default_factory=dict)
 
     def has(self, tensor: str) -> bool:
@@ -118,7 +121,12 @@ def _read(path: str, changed: int, size: int) -> OnnxFile:
     _refuse_external(model, name)
     _refuse_custom(model, name)
     stored = {tensor.name for tensor in graph.initializer}
-    image_name, image = _image([value for value in graph.input if value.name not in stored], name)
+    header = _header(model, name)
+    inside = header.input.inside if header is not None else None
+    inputs = [value for value in graph.input if value.name not in stored]
+    if inside is not None and [value.name for value in inputs[1:]] == [inside]:
+        inputs.pop()
+    image_name, image = _image(inputs, name)
     outputs = {value.name: _declared(value) for value in graph.output}
     makers = {made: node for node in graph.node for made in node.output if made}
     made_by = {
@@ -129,7 +137,7 @@ def _read(path: str, changed: int, size: int) -> OnnxFile:
     return OnnxFile(
         name=name, input=image_name, image=image, outputs=outputs, inner=frozenset(makers) - outputs.keys(),
         before_resize={o: found for o in outputs if (found := _before_resize(o, makers)) is not None}, made_by=made_by,
-        parameters=sum(_count(t) for graph_ in _graphs(model) for t in graph_.initializer), header=_header(model, name),
+        parameters=sum(_count(t) for graph_ in _graphs(model) for t in graph_.initializer), header=header, inside=inside,
         opsets={one.domain or "ai.onnx": one.version for one in model.opset_import},
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ from acamkd_core.program_file import SUFFIX
 from acamkd_core.program_plan import ProgramPlan
 from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.errors import CoreError, ErrorInfo
-from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_graph, other_head
+from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, other_head
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.label_map import mapped_misfit
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
@@ -131,11 +131,6 @@ def load_data(spec: JobSpec, run: Run) -> Data:
             merged = type(model).model_validate({**model.model_dump(), **updates})
             data.spec = data.spec.model_copy(update={role: merged})
             automatic.update({f"{role}.{name}": value for name, value in _found(model, updates).items()})
-    student = data.spec.student.arch
-    asked = any(item.format == "onnx" for item in data.spec.exports)
-    # A student that only its file names was unknown when the spec was parsed.
-    if student is not None and asked and (misfit := no_graph(student.family, data.spec.augment)) is not None:
-        raise CoreError.of(misfit)
     return data
 
 

@@ -137,7 +137,7 @@ def _source(built: Built, data: Data) -> ExportSource:
         task=parts.task.name,
         aspect=spec.augment.aspect(),
         short_side=spec.augment.short_side,
-        chosen_inside=getattr(parts.student, "chosen_inside", False),
+        chosen_inside=getattr(parts.student, "chosen_inside", 0) > 0,
     )
 
 

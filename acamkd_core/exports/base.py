@@ -12,8 +12,8 @@ from torch import Tensor
 from acamkd_core.models.base import ModelOutput, TaskModel
 from acamkd_core.spec.models import Preprocess
 
-Scores = Callable[[TaskModel, ModelOutput, tuple[int, int]], Tensor | tuple[Tensor, ...]]
-"""The task's decoding as far as a graph can carry it, at (height, width): see `Task.scores`."""
+Scores = Callable[[TaskModel, ModelOutput, tuple[int, int], Tensor | None], Tensor | tuple[Tensor, ...]]
+"""The task's decoding as far as a graph can carry it, at (height, width), of images of sizes N2: see `Task.scores`."""
 
 SEGMENTATION_OUTPUTS = (("logits", "NCHW", "class scores at the input size; argmax = class"),)
 
@@ -43,7 +43,8 @@ class ExportSource:
         scores: the task's decoding, without what a graph cannot carry (argmax, suppression of doubles).
         outputs: (name, layout, meaning) of each tensor that `scores` returns.
         selection: what a reader has left to do after the graph; empty where nothing but an argmax.
-        chosen_inside: candidates are chosen inside the graph (proposals), so that their order may change in rounding.
+        chosen_inside: candidates are chosen inside the graph (proposals), so that their order may change in rounding, and
+            what of the input is padding must be known there: where `aspect` is given, the graph has a second input for it.
         weights_digest: digest over the tensors.
         state: tensors to store, when they differ from the model's own (e.g. without an auxiliary head).
     """

@@ -8,6 +8,8 @@ the last bit may exchange two of them, so such graphs are compared with torch ca
 The graph has a dynamic batch and a fixed height and width: the size at which the network was evaluated is the only one
 that the gate has verified, and runtimes plan memory and kernels best for known sizes. `predict.py` resizes to it. Where
 images kept their aspect ratio (`augment.resize`) height and width are free, and `predict.py` resizes and pads by the rule.
+A two-stage detector's graph then has a second input, what of the input is the image: proposals are cut to it before regions
+are pooled.
 Normalisation, channel order, size and class names are metadata (entry `acamkd`, JSON), so that one reader serves all.
 """
 
@@ -34,6 +36,7 @@ from acamkd_core.models.base import TaskModel
 from acamkd_core.spec.exports import OnnxExport
 
 INPUT_NAME = "image"
+INSIDE_NAME = "size"
 PAD_COLOR = (124, 116, 104)  # as in training: `tasks.detection_augment`
 LEVEL = "level."  # before the names of levels inside the graph
 # Sums over thousands of products differ in their last bits between runtimes (3e-6 is usual); more is a wrong graph.
@@ -52,12 +55,20 @@ class ScoringGraph(nn.Module):
         self._scores = source.scores
         self._size = source.size if source.aspect is None else None
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """N3HW normalised image to the tensors of `source.outputs`, then every level that the network publishes."""
+    def forward(self, image: Tensor, size: Tensor | None = None) -> tuple[Tensor, ...]:
+        """N3HW normalised image to the tensors of `source.outputs`, then every level that the network publishes.
+
+        `size`: height and width of each image inside a padded input, N2, where the graph has to know (`has_inside`).
+        """
         out = self.model(image)
-        found = self._scores(self.model, out, self._size or (image.shape[-2], image.shape[-1]))
+        found = self._scores(self.model, out, self._size or (image.shape[-2], image.shape[-1]), size)
         scores = (found,) if isinstance(found, Tensor) else found
         return (*(one.contiguous() for one in scores), *(out.features[name] for name in self.model.levels))
+
+
+def has_inside(source: ExportSource) -> bool:
+    """Whether the graph is told what of its input is padding."""
+    return source.chosen_inside and source.aspect is not None
 
 
 def metadata(source: ExportSource, opset: int, levels: dict[str, str]) -> dict[str, Any]:
@@ -82,6 +93,7 @@ def metadata(source: ExportSource, opset: int, levels: dict[str, str]) -> dict[s
             "resize": source.resize,
             **({"aspect": {**source.aspect, "pad_color": list(PAD_COLOR)}} if source.aspect is not None else {}),
             **({"short_side": source.short_side} if source.short_side is not None else {}),
+            **({"inside": INSIDE_NAME} if has_inside(source) else {}),
         },
         **_outputs(source),
         "classes": [{"name": entry.name, "color": list(entry.color)} for entry in source.classes],
@@ -119,7 +131,9 @@ class OnnxExporter:
         # Traced at a size at which no map has a side of 1: torch.export would take that for a constant.
         traced = example if source.aspect is None else torch.zeros(2, 3, 1088, 1184)
         graph_names = [*names, *(LEVEL + name for name in source.model.levels)]
-        proto = _export(simplified(graph), traced, options.opset, graph_names, any_size=source.aspect is not None)
+        inside = has_inside(source)
+        inputs = (traced, _sizes(traced)) if inside else (traced,)
+        proto = _export(simplified(graph), inputs, options.opset, graph_names, any_size=source.aspect is not None)
         strip_provenance(proto)
         text = json.dumps(metadata(source, options.opset, keep_inside(proto, len(names))), sort_keys=True)
         onnx.helper.set_model_props(proto, {METADATA_KEY: text})
@@ -128,12 +142,19 @@ class OnnxExporter:
         batches = [example, example[:1]]
         if source.aspect is not None:
             batches.append(example[:1].transpose(2, 3).repeat(1, 1, 1, 2))
-        difference = _difference(graph, content, batches, chosen_inside=source.chosen_inside)
+        # Nearly all of it, so that what is told counts.
+        fed: list[tuple[Tensor, ...]] = [(one, _sizes(one, 0.9)) if inside else (one,) for one in batches]
+        difference = _difference(graph, content, fed, chosen_inside=source.chosen_inside)
         aside = path.with_name(path.name + ".part")
         aside.write_bytes(content)
         aside.replace(path)
         facts = {"opset": options.opset, "max_difference": difference}
         return ExportedFile(format=options.format, path=path, bytes=path.stat().st_size, facts=facts)
+
+
+def _sizes(images: Tensor, share: float = 1.0) -> Tensor:
+    """N2: this share of the input's height and width, for each image."""
+    return torch.tensor([[float(int(side * share)) for side in images.shape[2:]]]).repeat(len(images), 1)
 
 
 def simplified(graph: ScoringGraph) -> ScoringGraph:
@@ -190,9 +211,10 @@ def _unread(graph: onnx.GraphProto, wanted: set[str]) -> list[onnx.NodeProto]:
 
 
 def _export(
-    graph: nn.Module, example: Tensor, opset: int, outputs: list[str], *, any_size: bool = False
+    graph: nn.Module, example: tuple[Tensor, ...], opset: int, outputs: list[str], *, any_size: bool = False
 ) -> onnx.ModelProto:
-    dimensions = {0: torch.export.Dim("batch", min=1)}
+    batch = {0: torch.export.Dim("batch", min=1)}
+    dimensions = dict(batch)
     if any_size:
         # No network of ours takes less than 16 pixels a side; the export needs some lower bound.
         dimensions |= {2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)}
@@ -204,12 +226,12 @@ def _export(
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 graph,
-                (example,),
+                example,
                 dynamo=True,
                 opset_version=opset,
-                input_names=[INPUT_NAME],
+                input_names=[INPUT_NAME, INSIDE_NAME][: len(example)],
                 output_names=outputs,
-                dynamic_shapes={"image": dimensions},
+                dynamic_shapes=dict(zip(("image", "size"), (dimensions, batch)[: len(example)], strict=False)),
                 external_data=False,
                 verbose=False,
                 custom_translation_table=translations(),
@@ -237,8 +259,10 @@ def strip_provenance(proto: onnx.ModelProto) -> None:
         value.doc_string = ""
 
 
-def _difference(graph: nn.Module, content: bytes, batches: list[Tensor], *, chosen_inside: bool = False) -> float:
-    """Largest absolute difference between the reloaded file and torch over these batches.
+def _difference(
+    graph: nn.Module, content: bytes, batches: list[tuple[Tensor, ...]], *, chosen_inside: bool = False
+) -> float:
+    """Largest absolute difference between the reloaded file and torch over these batches: inputs of the graph.
 
     Of a graph that chooses candidates: largest share of candidates that the other side has not.
     """
@@ -248,8 +272,9 @@ def _difference(graph: nn.Module, content: bytes, batches: list[Tensor], *, chos
     worst = 0.0
     for batch in batches:
         with torch.no_grad():
-            expected = [one.numpy() for one in graph(batch)]
-        returned = session.run(None, {INPUT_NAME: batch.numpy()})
+            expected = [one.numpy() for one in graph(*batch)]
+        names = (INPUT_NAME, INSIDE_NAME)
+        returned = session.run(None, {name: one.numpy() for name, one in zip(names, batch, strict=False)})
         expected = expected[: len(returned)]
         if chosen_inside:
             lost = max(_lost(returned, expected), _lost(expected, returned))

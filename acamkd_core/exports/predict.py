@@ -38,7 +38,8 @@ class Contract:
     """What the file says about its input, its classes and (detection) how to choose among candidates.
 
     `size` is (height, width). `aspect`: images keep their aspect ratio and are padded; then inputs have any size.
-    `short_side`: images are resized to this short side, and `size` is cut out of the middle.
+    `short_side`: images are resized to this short side, and `size` is cut out of the middle. `inside`: a second input, which
+    is told height and width of the image inside the padded one.
     """
 
     size: tuple[int, int]
@@ -53,6 +54,7 @@ class Contract:
     selection: Selection | None = None
     aspect: Aspect | None = None
     short_side: int | None = None
+    inside: str | None = None
 
     def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of an image of `size` after resizing, without padding."""
@@ -121,6 +123,7 @@ def parse_contract(text: str) -> Contract:
             selection=_selection(data["selection"]) if data.get("task") == "detection" else None,
             aspect=_aspect(given["aspect"]) if given.get("aspect") is not None else None,
             short_side=int(given["short_side"]) if given.get("short_side") is not None else None,
+            inside=str(given["inside"]) if given.get("inside") is not None else None,
         )
     except ModelFileError:
         raise
@@ -221,7 +224,8 @@ class Model:
         if self.contract.task != self.task:
             raise ModelFileError(f"{path.name} is made for {self.contract.task}, not for {self.task}")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        eaten = tuple(inputs[0].shape[1:]) if len(inputs) == 1 else ()
+        named = [one.name for one in inputs[1:]] == ([self.contract.inside] if self.contract.inside is not None else [])
+        eaten = tuple(inputs[0].shape[1:]) if inputs and named else ()
         free = len(eaten) == 3 and eaten[0] == 3 and not any(isinstance(side, int) for side in eaten[1:])
         if not free if self.contract.aspect is not None else eaten != (3, *self.contract.size):
             shapes = ", ".join(str(given.shape) for given in inputs)
@@ -238,7 +242,14 @@ class Model:
 
     def run(self, image: np.ndarray) -> list[np.ndarray]:
         """The graph's outputs for an HxWx3 uint8 RGB image, without the batch's dimension."""
-        return [found[0] for found in self._session.run(None, {self._input_name: self.preprocess(image)})]
+        return self._outputs(image, self.preprocess(image))
+
+    def _outputs(self, image: np.ndarray, fed: np.ndarray) -> list[np.ndarray]:
+        """The same, with what `preprocess` made of the image."""
+        inputs = {self._input_name: fed}
+        if self.contract.inside is not None:
+            inputs[self.contract.inside] = np.array([self.contract.fitted(image.shape[:2])], dtype=np.float32)
+        return [found[0] for found in self._session.run(None, inputs)]
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
         """HxWx3 uint8 RGB to what the network eats: 1x3xhxw float32, resized (and padded) as the file says."""
@@ -321,7 +332,7 @@ class Detector(Model):
         rule = self.contract.selection
         assert rule is not None
         fed = self.preprocess(image)
-        scores, boxes = (found[0] for found in self._session.run(None, {self._input_name: fed}))
+        scores, boxes = self._outputs(image, fed)
         counts = rule.counts((fed.shape[2], fed.shape[3]))
         if len(scores) != sum(counts):
             raise ModelFileError(f"the graph returns {len(scores)} candidates, its metadata says {sum(counts)}")

@@ -55,12 +55,15 @@ def decode(offsets: Tensor, anchors_A4: Tensor, weights: tuple[float, ...] = (1.
     return torch.stack([x - half_w, y - half_h, x + half_w, y + half_h], dim=-1)
 
 
-Sizes = Sequence[tuple[int, int] | None] | None
-"""Height and width of each image of a batch inside an input that is partly padding; None: all of the input."""
+Sizes = Sequence[tuple[int, int] | None] | Tensor | None
+"""Height and width of each image of a batch inside an input that is partly padding; None: all of the input. In a graph N2."""
 
 
 def clip_each(boxes_NA4: Tensor, image_size: tuple[int, int], sizes: Sizes = None) -> Tensor:
     """Boxes of a batch cut to the input, or each image's to what of the input is not padding."""
+    if isinstance(sizes, Tensor):
+        corner_NA4 = sizes.flip(-1).repeat(1, 2).view(sizes.shape[0], *[1] * (boxes_NA4.dim() - 2), 4)
+        return torch.minimum(boxes_NA4.clamp(min=0), corner_NA4)
     if sizes is None or all(size is None for size in sizes):
         return clip_to(boxes_NA4, image_size)
     return torch.stack([clip_to(one, size or image_size) for one, size in zip(boxes_NA4, sizes, strict=True)])

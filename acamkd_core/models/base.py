@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from acamkd_core.models.anchors import Sizes
 from acamkd_core.models.layouts import Layout
 from acamkd_core.spec.models import Preprocess
 
@@ -236,8 +237,9 @@ class Detector(TaskModel):
     """Base of detectors. Candidates are anchors or positions, level by level; A of them for an image size."""
 
     selection: Selection = Selection()
-    chosen_inside: bool = False
-    """Candidates are chosen among more: how many and which depends on the image, and there is no `grid`."""
+    chosen_inside: int = 0
+    """Above 0: candidates are chosen among more, so which depends on the image, and there is no `grid`; a graph of any size
+    returns so many."""
     grid: Sequence[tuple[int, int]] = ()
     """(stride, candidates a position) of each level. A level's map has the input's sides over the stride, rounded up."""
 
@@ -260,9 +262,7 @@ class Detector(TaskModel):
         """
         raise NotImplementedError
 
-    def candidates(
-        self, out: ModelOutput, image_size: tuple[int, int], sizes: Sequence[tuple[int, int] | None] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         """(probabilities NAK, boxes in pixels of the input), fp32. Has to be exportable as a graph.
 
         Boxes are NA4, or NAK4 where each class has a box of its own.
@@ -270,7 +270,7 @@ class Detector(TaskModel):
         Args:
             out: of the whole batch.
             image_size: height and width of the input, to which boxes are cut.
-            sizes: of each image inside the input, whose rest is padding: then boxes are cut to that.
+            sizes: of each image inside the input, whose rest is padding: then boxes are cut to that. In a graph N2.
         """
         raise NotImplementedError
 

@@ -96,7 +96,7 @@ class FasterRCNN(Detector):
     """Images NCHW in [0, 1] to `RegionMaps`. Candidates are proposals, with a box for each class."""
 
     selection = Selection(threshold=0.05, candidates=1_000_000, iou=0.5, limit=100)
-    chosen_inside = True
+    chosen_inside = TEST_LIMIT
 
     def __init__(self, arch: FasterRCNNArch, *, num_classes: int, preprocess: Preprocess) -> None:
         super().__init__()

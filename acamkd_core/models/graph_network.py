@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from acamkd_core.graph_plan import BOX_OUTPUTS, LOGITS, GraphPlan, Size, stride_of
-from acamkd_core.models.anchors import clip_each
+from acamkd_core.models.anchors import Sizes, clip_each
 from acamkd_core.models.base import Detector, Foreign, Level, ModelOutput, Normalise, Selection, TaskModel
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.models import Preprocess
@@ -149,9 +148,7 @@ class GraphDetector(GraphNetwork, Detector):
     def _raw(self, found: dict[str, Tensor]) -> Any:
         return tuple(found[name] for name in BOX_OUTPUTS) if self.plan.selection else None
 
-    def candidates(
-        self, out: ModelOutput, image_size: Size, sizes: Sequence[Size | None] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def candidates(self, out: ModelOutput, image_size: Size, sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         scores, boxes = out.raw
         return scores, clip_each(boxes, image_size, sizes)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from acamkd_core.models.anchors import Sizes
 from acamkd_core.models.base import Detector, Foreign, ModelOutput, TaskModel, at_least_fp32
 
 UNKNOWN = -1e4
@@ -125,9 +126,7 @@ class MappedDetector(Mapped, Detector):
         out: ModelOutput = self.inner(images)
         return out
 
-    def candidates(
-        self, out: ModelOutput, image_size: tuple[int, int], sizes: Sequence[tuple[int, int] | None] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         scores, boxes = self.detector.candidates(out, image_size, sizes)
         return join_probabilities(scores, boxes, self.columns)
 

@@ -66,8 +66,12 @@ class OnnxRuntime:
             CoreError: `onnx.cannot_run`, with onnxruntime's own words.
         """
         batch = images.detach().to("cpu", torch.float16 if self.half else torch.float32).contiguous().numpy()
+        fed = {self.plan.file.input: batch}
+        if self.plan.file.inside is not None:
+            # What is padding is not known here. Levels do not depend on it; proposals may reach into it.
+            fed[self.plan.file.inside] = np.tile(np.array(batch.shape[2:], dtype=np.float32), (len(batch), 1))
         try:
-            found = self.session.run(tensors, {self.plan.file.input: batch})
+            found = self.session.run(tensors, fed)
         except Exception as error:
             raise self._broken(error, batch.shape) from None
         arrays = dict(zip(tensors, found, strict=True))

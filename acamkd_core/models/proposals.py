@@ -35,6 +35,7 @@ SAMPLES, POSITIVE = 256, 0.5
 OVERLAP = 0.7  # of suppression
 TRAIN_LIMIT, TEST_LIMIT = 2000, 1000
 MIN_SIDE = 1e-3  # pixels
+NEVER = -1e4  # an objectness that no anchor has
 BETA = 1 / 9  # where smooth L1 turns from square to linear
 
 
@@ -98,7 +99,12 @@ class Proposer:
         boxes, scores = [], []
         for anchors_A4, logits, offsets in zip(self.anchors(maps), maps.objectness, maps.offsets, strict=True):
             logits_NA, offsets_NA4 = _flat(logits, 1)[..., 0], _flat(offsets, 4)
-            best, index_NB = logits_NA.topk(min(limit, len(anchors_A4)), dim=1)
+            count = anchors_A4.shape[0]
+            if not isinstance(count, int):
+                # A graph of any size: a level may have fewer than `limit`, which only a run knows. Empty boxes fill it up.
+                anchors_A4, offsets_NA4 = F.pad(anchors_A4, (0, 0, 0, limit)), F.pad(offsets_NA4, (0, 0, 0, limit))
+                logits_NA, count = F.pad(logits_NA, (0, limit), value=NEVER), limit
+            best, index_NB = logits_NA.topk(min(limit, count), dim=1)
             chosen = offsets_NA4.gather(1, index_NB[..., None].expand(-1, -1, 4))
             boxes_NB4 = clip_each(decode(chosen, anchors_A4[index_NB]), image_size, sizes)
             wide = ((boxes_NB4[..., 2:] - boxes_NB4[..., :2]) >= MIN_SIDE).all(dim=-1)

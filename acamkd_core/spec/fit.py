@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 from acamkd_core.spec.archs import CROSSED_LEVELS, FAMILY_TASKS, NECK_LEVELS, Arch, TimmArch, entry_levels
-from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
 from acamkd_core.spec.tasks import TaskName
@@ -145,19 +144,6 @@ def headless_placebo(term: MethodTerm, teacher: str) -> ErrorInfo | None:
                 value=term.placebo,
             )
     return None
-
-
-def no_graph(family: str, augment: AugmentSpec) -> ErrorInfo | None:
-    """Why a student of this family cannot become an ONNX graph, as a problem of the spec; None when it can."""
-    if family != "faster_rcnn" or augment.resize is None:
-        return None
-    return ErrorInfo(
-        code="export.one_size",
-        message="a graph of faster_rcnn chooses among proposals, which it can do for inputs of one size only",
-        hint="augment.size instead of augment.resize, or exports: [safetensors]",
-        field="exports",
-        value="onnx",
-    )
 
 
 def no_way_on(term: MethodTerm, family: str, backbone: str = "") -> ErrorInfo | None:

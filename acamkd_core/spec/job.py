@@ -12,7 +12,7 @@ from acamkd_core.spec.base import SpecModel, refusal
 from acamkd_core.spec.datasets import DatasetSpec, VocDataset, dataset_from_shorthand
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
-from acamkd_core.spec.fit import default_levels, no_graph
+from acamkd_core.spec.fit import default_levels
 from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
 from acamkd_core.spec.models import StudentSpec, TeacherSpec, weights_from_string
 from acamkd_core.spec.presets import PRESETS
@@ -276,12 +276,6 @@ class JobSpec(SpecModel):
                 field="train.cache_teacher",
                 hint="leave train.cache_teacher out",
             )
-        arch = self.student.arch
-        if arch is not None and (misfit := no_graph(arch.family, self.augment)) is not None:
-            if "exports" not in self.model_fields_set:
-                _set_default(self, "exports", tuple(item for item in self.exports if item.format != "onnx"))
-            elif any(item.format == "onnx" for item in self.exports):
-                raise refusal(misfit.message, hint=misfit.hint, field="exports")
         for term in self.distill:
             if "at" not in term.model_fields_set:
                 levels = default_levels(term, self.task, self.student.arch)

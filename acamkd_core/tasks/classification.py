@@ -86,7 +86,9 @@ class ClassificationTask:
         """Class scores NK (fp32 logits): what has the largest wins."""
         return self.scores(model, out, image_size)
 
-    def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor:
+    def scores(
+        self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], sizes: Tensor | None = None
+    ) -> Tensor:
         """Class scores NK (fp32 logits): what exported graphs return."""
         return self._logits(out)
 

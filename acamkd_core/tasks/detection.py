@@ -101,9 +101,11 @@ class DetectionTask:
         terms = detector.loss(out, labelled, boxes, labels, [targets[index].size for index in labelled])
         return {f"task/{name}": self.loss_spec.weight * value for name, value in terms.items()}
 
-    def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def scores(
+        self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], sizes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(probabilities NAK, boxes NA4 in pixels of the input, inside it) of every candidate, fp32."""
-        return _detector(model).candidates(out, image_size)
+        return _detector(model).candidates(out, image_size, sizes)
 
     def decode(
         self,
@@ -127,8 +129,10 @@ class DetectionTask:
         """
         detector = _detector(model)
         levels: list[Any] = list(detector.counts(image_size))
-        if self.spec.resize is not None and not detector.chosen_inside:
+        if self.spec.resize is not None:
             levels = [{"stride": stride, "each": each} for stride, each in detector.grid]
+            if detector.chosen_inside:
+                levels = [detector.chosen_inside]
         return {**detector.selection.as_dict(), "levels": levels}
 
     def metric(self) -> DetectionMetric:

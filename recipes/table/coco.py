@@ -110,13 +110,12 @@ FCOS: tuple[Group, ...] = (
 )  # fmt: skip
 
 RCNN_PYRAMID = ["p2", "p3", "p4", "p5", "p6"]
-RCNN: dict[str, Any] = {"optimizer": {"lr": 0.02}, "exports": ["safetensors"]}
+RCNN: dict[str, Any] = {"optimizer": {"lr": 0.02}}
 CASCADE = (
     "FGD's and MasKD's ResNeXt-101 rows have a Cascade Mask R-CNN as their teacher (45.6), which is not built; ACAM-KD's teacher "
     "is not named closer. Here mmdetection's Faster R-CNN on ResNeXt-101 teaches (42.1).",
 )
 TWO_STAGE = (
-    "No ONNX file: its proposals need inputs of one size, and images keep their aspect here.",
     "Trained as torchvision does: smooth L1 (beta 1/9) on offsets and 2000 proposals an image (mmdetection: plain L1 and 1000).",
 )
 FGD_TWO_STAGE = {

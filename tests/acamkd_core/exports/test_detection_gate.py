@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -23,12 +24,15 @@ from acamkd_core.exports.onnx import EXPORTER
 from acamkd_core.exports.verify import GateReport, verify
 from acamkd_core.exports.verify_detection import BoxTruth, DetectionFile
 from acamkd_core.models.base import Detector
+from acamkd_core.models.onnx_runtime import OnnxRuntime
 from acamkd_core.models.registry import build_model
+from acamkd_core.onnx_file import read_onnx
+from acamkd_core.onnx_plan import plan_onnx
 from acamkd_core.spec.archs import Arch, FasterRCNNArch, RepPointsArch, RetinaNetArch
 from acamkd_core.spec.augment import AugmentSpec, ResizeSpec
 from acamkd_core.spec.datasets import CocoDataset
 from acamkd_core.spec.exports import Gate, OnnxExport
-from acamkd_core.spec.models import Preprocess
+from acamkd_core.spec.models import Preprocess, TeacherSpec
 from acamkd_core.tasks.detection import DetectionTask
 from tests.acamkd_core.datasets.coco_factory import annotations, paint, store, write_coco
 from tests.acamkd_core.exports.edit import edited
@@ -88,7 +92,7 @@ def exported(
         metric.update(found, wanted)
         stored.add(found)
     source = ExportSource(
-        model=model, arch={}, chosen_inside=model.chosen_inside, preprocess=Preprocess(),
+        model=model, arch={}, chosen_inside=model.chosen_inside > 0, preprocess=Preprocess(),
         classes=[ExportClass(c.name, c.color) for c in dataset.classes], size=size, scores=task.scores, outputs=task.outputs,
         selection=task.selection(model, size), weights_digest="0" * 64, task="detection", aspect=aspect,
     )  # fmt: skip
@@ -98,8 +102,11 @@ def exported(
 
 @pytest.fixture(scope="module")
 def any_size(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """The same network where images keep their aspect ratio, on landscape and portrait images."""
-    folder = tmp_path_factory.mktemp("any_size")
+    return kept_aspect(trained.model, tmp_path_factory.mktemp("any_size"))
+
+
+def kept_aspect(model: Detector, folder: Path) -> Trained:
+    """A network where images keep their aspect ratio, on landscape and portrait images."""
     val = annotations(4)
     upright = annotations(3, (66, 60), first=4)
     for one in upright["annotations"]:
@@ -115,7 +122,7 @@ def any_size(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trai
     dataset = open_dataset(CocoDataset(format="coco", root=str(root)))
     assert isinstance(dataset, BoxDataset)
     augment = AugmentSpec(resize=ResizeSpec(short=64, max=90), pad_to=16)
-    return exported(dataset, trained.model, DetectionTask(dataset.classes, augment), (64, 96), augment.aspect(), folder)
+    return exported(dataset, model, DetectionTask(dataset.classes, augment), (64, 96), augment.aspect(), folder)
 
 
 def gate(trained: Trained, model: Path, folder: Path, **changes: Any) -> GateReport:
@@ -165,11 +172,14 @@ def test_images_keep_their_aspect_ratio_in_the_file_too(any_size: Trained, tmp_p
 
 @pytest.mark.long
 def test_a_graph_that_chooses_its_proposals_passes(tmp_path: Path) -> None:
-    """Faster R-CNN: suppression and region pooling (either) are in the graph, and each class has its own box."""
+    """Faster R-CNN: suppression and region pooling (either) are in the graph, and each class has its own box.
+
+    Where images keep their aspect ratio the graph is told what of its input is padding.
+    """
     arch = FasterRCNNArch(
         family="faster_rcnn", backbone="mobilenet_v2", width=0.35, fpn_channels=16, head_channels=32, anchor_scale=4.0
     )
-    for folder in ("one", "aligned", "one_gate", "aligned_gate"):
+    for folder in ("one", "aligned", "any", "one_gate", "aligned_gate", "any_gate"):
         (tmp_path / folder).mkdir()
     found = learnt(arch, 60, tmp_path / "one")
     model = build_model(arch.model_copy(update={"roi_aligned": True, "roi_sampling_ratio": 0}), num_classes=3)
@@ -177,13 +187,41 @@ def test_a_graph_that_chooses_its_proposals_passes(tmp_path: Path) -> None:
     model.load_state_dict(found.model.state_dict())
     task = DetectionTask(found.dataset.classes, AugmentSpec(size=SIZE))
     other = exported(found.dataset, model.eval(), task, SIZE, None, tmp_path / "aligned")
-    for one, name in ((found, "one_gate"), (other, "aligned_gate")):
+    free = kept_aspect(found.model, tmp_path / "any")
+    for one, name in ((found, "one_gate"), (other, "aligned_gate"), (free, "any_gate")):
         report = gate(one, one.onnx, tmp_path / name)
         assert report.failures == []
         assert report.score == pytest.approx(one.map, abs=0.1)
-    assert found.map > 10
+        assert one.map > 10
+    proposals_end_where_the_image_does(free)
+    it_teaches_too(free)
     assert not gate(found, edited(found.onnx, tmp_path, lax), tmp_path).passed
     assert not gate(found, other.onnx, tmp_path).passed, "the two poolings are not the same"
+
+
+def proposals_end_where_the_image_does(free: Trained) -> None:
+    session = onnxruntime.InferenceSession(str(free.onnx), providers=["CPUExecutionProvider"])
+    image = np.random.default_rng(0).normal(size=(1, 3, 128, 160)).astype(np.float32)
+    for size in ((128, 160), (100, 131)):
+        scores, boxes = session.run(None, {"image": image, "size": np.array([size], dtype=np.float32)})
+        assert scores.shape[1] == boxes.shape[1] == free.model.chosen_inside
+        assert boxes[..., 2].max() == size[1]
+        assert boxes[..., 3].max() == size[0]
+
+
+def it_teaches_too(free: Trained) -> None:
+    """The second input is fed by the reader of teachers; levels are the network's."""
+    file = read_onnx(free.onnx)
+    assert file.inside == "size"
+    plan = plan_onnx(file, TeacherSpec.model_validate({"weights": {"file": "model.onnx"}}), task="detection")
+    runtime = OnnxRuntime(free.onnx, plan, torch.device("cpu"))
+    images = torch.rand(2, 3, 64, 96)
+    tensor = next(tensor for tensor, level in plan.features.items() if level == "p4")
+    with torch.no_grad():
+        wanted = free.model(images).features["p4"]
+    found = runtime(free.model.normalise(images), [tensor, "boxes"])
+    torch.testing.assert_close(found[tensor], wanted, rtol=1e-3, atol=1e-4)
+    assert found["boxes"].shape[:2] == (2, free.model.chosen_inside)
 
 
 @pytest.mark.long

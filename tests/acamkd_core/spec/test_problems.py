@@ -105,14 +105,6 @@ def test_each_mistake_has_its_path_and_a_way_out(
         ({"augment": {"resize": {"short": 800, "max": 1333}}}, "augment.resize"),
         ({"augment": {"ssd": True}}, "augment.ssd"),
         ({"augment": {"ssd": True, "colour": 0.2}, "student": "ssdlite-mobilenet_v2"}, "augment.ssd"),
-        (
-            {
-                "augment": {"resize": {"short": 800, "max": 1333}},
-                "student": "faster_rcnn-resnet50",
-                "exports": ["onnx"],
-            },
-            "exports",
-        ),
         ({"schedule": {"policy": "multistep", "epochs": 3}}, "schedule.milestones"),
         ({"schedule": {"policy": "multistep", "epochs": 9, "milestones": [5, 5]}}, "schedule.milestones"),
         ({"schedule": {"iterations": 10, "warmup_iterations": 10}}, "schedule.warmup_iterations"),
