@@ -174,6 +174,7 @@ def _card(
         "size": source.size,
         "aspect": source.aspect,
         "short_side": source.short_side,
+        "told_inside": source.told_inside,
         "task": parts.task.name,
         "metrics": {
             name: metrics[name]

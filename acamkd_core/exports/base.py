@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from acamkd_core.models.base import ModelOutput, TaskModel
+from acamkd_core.models.base import TaskModel
 from acamkd_core.spec.models import Preprocess
 
-Scores = Callable[[TaskModel, ModelOutput, tuple[int, int], Tensor | None], Tensor | tuple[Tensor, ...]]
-"""The task's decoding as far as a graph can carry it, at (height, width), of images of sizes N2: see `Task.scores`."""
+Scores = Callable[..., Tensor | tuple[Tensor, ...]]
+"""The task's decoding as far as a graph can carry it, of (model, its output, (height, width)): see `Task.scores`. Where the
+graph is told what is padding (`ExportSource.told_inside`), of the images' sizes N2 too."""
 
 SEGMENTATION_OUTPUTS = (("logits", "NCHW", "class scores at the input size; argmax = class"),)
 
@@ -64,6 +65,11 @@ class ExportSource:
     aspect: dict[str, int] | None = None
     short_side: int | None = None
     state: dict[str, Tensor] | None = None
+
+    @property
+    def told_inside(self) -> bool:
+        """Whether a graph has a second input, height and width of each image inside its padding."""
+        return self.chosen_inside and self.aspect is not None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class CardFacts:
         size: height and width that the network works at.
         aspect: how images are resized where they keep their aspect ratio; then `size` is one of many.
         short_side: to which images are resized before `size` is cut out of the middle (classification).
+        told_inside: the graph has a second input, what of each image is no padding.
         metrics: e.g. `{"val/miou": 37.0, "test/miou": 35.2}`; splits that end in `_ms` are scored over `views`.
         views: scales of the images, and whether mirrored ones too, that a second score averages over.
         per_class: `class_metric` (IoU ...) per class on the split of `per_class_split`; None where the class does not occur.
@@ -60,6 +61,7 @@ class CardFacts:
     task: str = "semantic_segmentation"
     aspect: dict[str, int] | None = None
     short_side: int | None = None
+    told_inside: bool = False
     program: TeacherProgram | None = None
 
     @property
@@ -213,12 +215,15 @@ def _gate(facts: CardFacts) -> str:
     )
 
 
+INSIDE = ", `size` (N x 2, float32: height and width of each image without its padding)"
+
+
 def _how_to_run(facts: CardFacts) -> str:
     return (
         "## How to run\n\n"
         f"{facts.words.example.format(height=facts.size[0], width=facts.size[1])}"
-        "The graph takes `image` (N x 3 x H x W, float32, already normalised as its metadata entry `acamkd` says) and "
-        f"{facts.words.graph}"
+        "The graph takes `image` (N x 3 x H x W, float32, already normalised as its metadata entry `acamkd` says)"
+        f"{INSIDE if facts.told_inside else ''} and {facts.words.graph}"
     )
 
 

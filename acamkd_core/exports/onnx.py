@@ -51,6 +51,8 @@ class ScoringGraph(nn.Module):
     def __init__(self, source: ExportSource) -> None:
         super().__init__()
         self.model: TaskModel = copy.deepcopy(source.model).cpu().float().eval().requires_grad_(False)
+        # Whichever layout it trained in: in NHWC the tracer asks whether maps have a side of 1.
+        self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.model.normalise = nn.Identity()  # type: ignore[assignment]  # the file's metadata says it instead
         self._scores = source.scores
         self._size = source.size if source.aspect is None else None
@@ -58,17 +60,13 @@ class ScoringGraph(nn.Module):
     def forward(self, image: Tensor, size: Tensor | None = None) -> tuple[Tensor, ...]:
         """N3HW normalised image to the tensors of `source.outputs`, then every level that the network publishes.
 
-        `size`: height and width of each image inside a padded input, N2, where the graph has to know (`has_inside`).
+        `size`: height and width of each image inside a padded input, N2, where the graph has to know (`ExportSource.told_inside`).
         """
         out = self.model(image)
-        found = self._scores(self.model, out, self._size or (image.shape[-2], image.shape[-1]), size)
+        told = () if size is None else (size,)
+        found = self._scores(self.model, out, self._size or (image.shape[-2], image.shape[-1]), *told)
         scores = (found,) if isinstance(found, Tensor) else found
         return (*(one.contiguous() for one in scores), *(out.features[name] for name in self.model.levels))
-
-
-def has_inside(source: ExportSource) -> bool:
-    """Whether the graph is told what of its input is padding."""
-    return source.chosen_inside and source.aspect is not None
 
 
 def metadata(source: ExportSource, opset: int, levels: dict[str, str]) -> dict[str, Any]:
@@ -93,7 +91,7 @@ def metadata(source: ExportSource, opset: int, levels: dict[str, str]) -> dict[s
             "resize": source.resize,
             **({"aspect": {**source.aspect, "pad_color": list(PAD_COLOR)}} if source.aspect is not None else {}),
             **({"short_side": source.short_side} if source.short_side is not None else {}),
-            **({"inside": INSIDE_NAME} if has_inside(source) else {}),
+            **({"inside": INSIDE_NAME} if source.told_inside else {}),
         },
         **_outputs(source),
         "classes": [{"name": entry.name, "color": list(entry.color)} for entry in source.classes],
@@ -131,7 +129,7 @@ class OnnxExporter:
         # Traced at a size at which no map has a side of 1: torch.export would take that for a constant.
         traced = example if source.aspect is None else torch.zeros(2, 3, 1088, 1184)
         graph_names = [*names, *(LEVEL + name for name in source.model.levels)]
-        inside = has_inside(source)
+        inside = source.told_inside
         inputs = (traced, _sizes(traced)) if inside else (traced,)
         proto = _export(simplified(graph), inputs, options.opset, graph_names, any_size=source.aspect is not None)
         strip_provenance(proto)

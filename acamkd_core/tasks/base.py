@@ -60,13 +60,11 @@ class Task(Protocol):
         """
         ...
 
-    def scores(
-        self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], sizes: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, ...]:
+    def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor | tuple[Tensor, ...]:
         """Decoding as far as a graph can carry it, for exports: one tensor for each of `outputs`.
 
-        Segmentation: logits NKHW at `image_size`. Detection: scores and boxes of every candidate, before selection; `sizes`
-        N2 are the images' heights and widths inside a padded input. Classification: logits NK.
+        Segmentation: logits NKHW at `image_size`. Detection: scores and boxes of every candidate, before selection.
+        Classification: logits NK.
         """
         ...
 

@@ -86,9 +86,7 @@ class ClassificationTask:
         """Class scores NK (fp32 logits): what has the largest wins."""
         return self.scores(model, out, image_size)
 
-    def scores(
-        self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], sizes: Tensor | None = None
-    ) -> Tensor:
+    def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor:
         """Class scores NK (fp32 logits): what exported graphs return."""
         return self._logits(out)
 

@@ -104,7 +104,10 @@ class DetectionTask:
     def scores(
         self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], sizes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(probabilities NAK, boxes NA4 in pixels of the input, inside it) of every candidate, fp32."""
+        """(probabilities NAK, boxes NA4 in pixels of the input, inside it) of every candidate, fp32.
+
+        `sizes`: N2, in a graph that is told which part of its input is each image.
+        """
         return _detector(model).candidates(out, image_size, sizes)
 
     def decode(

@@ -102,9 +102,7 @@ class SegmentationTask:
         """Class ids NHW (int64) at `image_size`: logits are upsampled first, then the largest wins."""
         return self.scores(model, out, image_size).argmax(dim=1)
 
-    def scores(
-        self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int], sizes: Tensor | None = None
-    ) -> Tensor:
+    def scores(self, model: nn.Module, out: ModelOutput, image_size: tuple[int, int]) -> Tensor:
         """Class scores NKHW (fp32 logits) at `image_size`: what exported graphs return."""
         return self._upsample(model, out.raw, image_size)
 

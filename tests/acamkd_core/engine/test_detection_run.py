@@ -166,6 +166,19 @@ def test_another_family_learns_from_the_pyramid(
     assert onnx.verified is True, onnx.gate
 
 
+@pytest.mark.long
+def test_a_two_stage_detector_of_any_size_is_delivered_verified(tmp_path: Path, cache: Path) -> None:
+    """What is padding is fed to its graph by the gate, and the model card says so to others."""
+    changes = {"augment": {"resize": {"short": 80, "max": 110}}, "exports": ["onnx"], "schedule": {"iterations": 4}}
+    result, events = go(tmp_path, cache, student={"arch": TWO_STAGE}, **changes)
+    assert result.status == "succeeded", result.error
+    onnx = next(event for event in events if event.type == "export" and event.format == "onnx")
+    assert onnx.verified is True, onnx.gate
+    with zipfile.ZipFile(tmp_path / "exports" / "bundle.zip") as bundle:
+        card = next(bundle.read(name).decode() for name in bundle.namelist() if name.endswith("/README.md"))
+    assert "`size` (N x 2, float32: height and width of each image without its padding)" in card
+
+
 def test_neck_and_head_can_start_from_the_teacher(tmp_path: Path, cache: Path, teacher: Path) -> None:
     student = {
         "arch": {**ARCH, "fpn_channels": 24},
