@@ -74,6 +74,20 @@ def test_every_variable_is_a_setting(name: str) -> None:
     assert OURS[name]["environment"]["ACAMKD_DATA_DIR"] == "/data"
 
 
+def test_server_and_workers_see_the_same_folders_of_the_host() -> None:
+    seen = {name: SERVICES[name]["volumes"] for name in ("server", *WORKERS)}
+    assert len(set(map(tuple, seen.values()))) == 1
+    data, *folders = seen["server"]
+    assert data == "data:/data"
+    for folder, inside in zip(folders, ("/datasets", "/programs"), strict=True):
+        found = re.fullmatch(r"\$\{([A-Z]+):-(.+?)\}:(.+):ro", folder)
+        assert found is not None, "what jobs read is read-only"
+        assert (example()[found.group(1)], found.group(3)) == (found.group(2), inside)
+    # Mounted, and still off: an administrator has to say so.
+    assert example()["ACAMKD_CODE_ROOTS"] == ""
+    assert not any("ACAMKD_CODE_ROOTS" in service["environment"] for service in OURS.values())
+
+
 def test_only_the_server_is_published_and_only_on_loopback() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service or "network_mode" in service] == ["server"]
     (published,) = SERVICES["server"]["ports"]
