@@ -81,8 +81,9 @@ def arms_table(runs: list[Run], baseline: str = "none", metric: str = "mIoU") ->
     """One row an arm: every seed's score on test, mean, and the paired difference to the baseline."""
     arms = by_arm(runs)
     seeds = sorted({run["seed"] for run in runs})
+    than = "alone" if baseline == "none" else LABELS[baseline]
     lines = [
-        f"| arm | {' | '.join(f'seed {s}' for s in seeds)} | test {metric} | minus alone, paired | val {metric} | minutes |",
+        f"| arm | {' | '.join(f'seed {s}' for s in seeds)} | test {metric} | minus {than}, paired | val {metric} | minutes |",
         f"| --- | {'--- | ' * len(seeds)}--- | --- | --- | --- |",
     ]
     alone = arms.get(baseline, {})
@@ -294,8 +295,8 @@ def bccd(folder: Path) -> str:
         "of COCO mAP. Some red cells carry no box, and a detector that finds them is punished for it: read the classes apart.",
         "",
     ]
-    lines += teacher_lines([run for run in runs if run["stage"] == "teacher"], "mAP")
-    final = [run for run in runs if run["stage"] == "final"]
+    lines += teacher_lines([run for run in runs if run["name"].startswith("bccd-teacher")], "mAP")
+    final = [run for run in runs if run["name"].startswith("bccd-final-")]
     tuned = [run for run in runs if run["stage"] == "tune"]
     if final:
         lines += [*arms_table(final, metric="mAP"), ""]
@@ -308,8 +309,6 @@ def bccd(folder: Path) -> str:
             "mgd",
             "pkd",
             "fgd",
-            "acam_frozen",
-            "acam_shuffled",
         ):
             if sentence := comparison(final, "acam", other):
                 lines.append(f"- {sentence}")
@@ -320,8 +319,21 @@ def bccd(folder: Path) -> str:
         lines += ["No full-length run has finished yet.", ""]
     if tuned:
         lines += ["Tuning:", "", *tuning_table(tuned, "mAP"), ""]
+    if masks := [run for run in runs if run["name"].startswith("bccd-masks-final-")]:
+        lines += [
+            "## Is it the masks?",
+            "",
+            "In fp32, at the rate and weight chosen above, with a teacher of their own.",
+            "",
+        ]
+        lines += teacher_lines([run for run in runs if run["name"].startswith("bccd-masks-teacher")], "mAP")
+        lines += [*arms_table(masks, "acam", "mAP"), ""]
+        lines += [
+            f"- {told}" for other in ("acam_frozen", "acam_shuffled") if (told := comparison(masks, "acam", other))
+        ]
+        lines += ["", *READINGS.get("bccd_masks", [])]
     lines += [
-        f"{len(final)} of 33 full-length student runs are finished; the command above goes on with the missing ones.",
+        f"{len(final) + len(masks)} of 36 full-length student runs are finished; the command above goes on with the missing ones.",
         "",
     ]
     return "\n".join(lines)

@@ -60,7 +60,7 @@ def test_the_page_stands_with_any_part_of_the_runs(tmp_path: Path) -> None:
     page = tables.camvid(tmp_path)
     assert "ACAM-KD (default) minus CWD: +2.00 points, ahead in 1 of 1 seeds: too few seeds" in page
     assert "ACAM-KD (default) minus MasKD: +0.50" in page
-    assert "4 of 48 full-length" in page
+    assert "4 of 54 full-length" in page
 
 
 def test_every_arm_of_the_study_has_a_valid_spec_and_a_row() -> None:
