@@ -20,6 +20,16 @@ READINGS = {
         "paper's letter diverged in two of three seeds. Bicyclists, poles and signs are hardly ever found by any student of this size in 30 epochs.",
         "",
     ],
+    "competitors": [
+        "How we read it: two seeds an arm are here (a third is missing), and from one seed to another the student alone moves by three points.",
+        "So no method is told from another on test, nor from the student alone. MasKD, whose masks see nothing of the student, is ahead of it",
+        "with both seeds; PKD has the lowest mean; CWD, MGD and ACAM-KD are within a point of each other. On val, from train's own",
+        "sequence, PKD and MasKD are ahead, as MSE and ACAM-KD are in the first table: it says little of test.",
+        "",
+        "The teacher here is teacher 3. Best weights of CWD, MGD, MasKD and ACAM-KD are the smallest ones tried (ACAM-KD's grid had moved down once). Rate,",
+        "ACAM-KD, CWD and MGD were tuned under bf16. Some runs shared the machine with others, so minutes are not compared.",
+        "",
+    ],
     "pretrained": [
         "How we read it: this student does not need this teacher. It starts from the same ImageNet weights, its rate was tuned where the",
         "teacher's was not, and alone it is ahead of the teacher on test with every seed. Feature MSE pulls it down towards a network that",
