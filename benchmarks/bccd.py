@@ -2,7 +2,7 @@
 
 FOLDER holds annotations/<split>.json (COCO) and images/<split>/ and must lie inside the server's dataset roots. Order as in
 `benchmarks.camvid`: teacher; learning rate of the student alone; weight of every term, three values each, in half-length runs,
-chosen on val; then all arms, seed by seed. All train under bf16 autocast (a CPU without bf16 takes 17 times as long to emulate it);
+chosen on val; then all arms, seed by seed. All train under bf16 autocast (a CPU without bf16 takes more than ten times as long to emulate it);
 evaluation is in fp32. The second table asks whether it is the masks: ACAM-KD and its ablations (frozen, shuffled), at the rate and
 weight that the first has chosen, in fp32 and with a teacher of their own, so that any machine can make it.
 """

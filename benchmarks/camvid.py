@@ -6,7 +6,7 @@ on val; then all arms, seed by seed, the ablations (frozen, shuffled) at ACAM's 
 student whose backbone is pretrained (its first stage stays frozen). The third compares ACAM-KD with its competitors (cwd, mgd, pkd,
 maskd) on the first student, tuned alike.
 The first two train under bf16 autocast, which halves the hours on a CPU that has it; evaluation is in fp32. The third trains in
-fp32, so that any machine can go on with it: a CPU without bf16 takes 30 times as long to emulate it. What had been tuned under bf16
+fp32, so that any machine can go on with it: a CPU without bf16 takes more than ten times as long to emulate it. What had been tuned under bf16
 (rate, ACAM-KD, CWD, MGD) was not tuned again.
 """
 

@@ -74,7 +74,7 @@ def test_the_committed_runs_of_camvids_competitors_are_those_of_the_present_plan
         if run["name"].startswith("camvid-competitors-")
         or (run["name"].startswith("camvid-scratch-tune-") and run["arm"] in camvid.TUNED_BEFORE)
     ]
-    # ACAM-KD was tried with two values more, after its best had been at an end; the plan has the three around it.
+    # ACAM-KD was tried with two values more, after its best had been at an end; the plan has the lowest three.
     check_so_far(study, plan, runs)
 
 
