@@ -33,6 +33,7 @@ LABELS = {
     "acam_letter": "ACAM-KD (the paper's letter)",
     "acam_frozen": "ACAM-KD, masks frozen",
     "acam_shuffled": "ACAM-KD, masks shuffled",
+    "none_long": "student alone, 80 epochs",
     "none_half_rate": "student alone, half the rate",
     "none_double_rate": "student alone, double the rate",
 }
@@ -295,7 +296,7 @@ def bccd(folder: Path) -> str:
         "of COCO mAP. Some red cells carry no box, and a detector that finds them is punished for it: read the classes apart.",
         "",
     ]
-    lines += teacher_lines([run for run in runs if run["name"].startswith("bccd-teacher")], "mAP")
+    lines += teacher_lines([run for run in runs if run["stage"] == "teacher"], "mAP")
     final = [run for run in runs if run["name"].startswith("bccd-final-")]
     tuned = [run for run in runs if run["stage"] == "tune"]
     if final:
@@ -323,17 +324,21 @@ def bccd(folder: Path) -> str:
         lines += [
             "## Is it the masks?",
             "",
-            "In fp32, at the rate and weight chosen above, with a teacher of their own.",
+            "At the rate and weight chosen above, all arms with the same teacher.",
             "",
         ]
-        lines += teacher_lines([run for run in runs if run["name"].startswith("bccd-masks-teacher")], "mAP")
         lines += [*arms_table(masks, "acam", "mAP"), ""]
         lines += [
             f"- {told}" for other in ("acam_frozen", "acam_shuffled") if (told := comparison(masks, "acam", other))
         ]
         lines += ["", *READINGS.get("bccd_masks", [])]
+    if long := [run for run in runs if run["arm"] == "none_long"]:
+        lines += ["## Is it only speed?", "", "The student alone with twice the epochs of every arm above.", ""]
+        lines += [*arms_table(long, "none_long", "mAP"), ""]
+        lines += [f"- {told}" for other in LABELS if other != "none_long" and (told := comparison(final + long, other, "none_long"))]
+        lines += ["", *READINGS.get("bccd_long", [])]
     lines += [
-        f"{len(final) + len(masks)} of 36 full-length student runs are finished; the command above goes on with the missing ones.",
+        f"{len(final) + len(masks) + len(long)} of 39 full-length student runs are finished; the command above goes on with the missing ones.",
         "",
     ]
     return "\n".join(lines)
