@@ -52,8 +52,8 @@ def draw_errors(
     teacher_hits = found_by(truth, teacher)[0] if teacher is not None else None
     for index in np.nonzero(~used)[0].tolist():
         x1, y1, x2, y2 = student[0][index]
-        pen.line((x1, y1, x2, y2), fill=_tuple(ORANGE))
-        pen.line((x1, y2, x2, y1), fill=_tuple(ORANGE))
+        pen.line((x1, y1, x2, y2), fill=_tuple(ORANGE), width=width)
+        pen.line((x1, y2, x2, y1), fill=_tuple(ORANGE), width=width)
     for index, box in enumerate(truth[0]):
         if not hits[index]:
             _frame(pen, box, _tuple(ORANGE), width + 1)
@@ -92,7 +92,8 @@ def _faint(image: np.ndarray) -> np.ndarray:
 
 
 def _width(image: np.ndarray) -> int:
-    return max(1, round(int(min(image.shape[:2])) / 200))
+    # Lists and phones show pictures about 120 pixels high: there a line has one.
+    return max(1, round(int(min(image.shape[:2])) / 120))
 
 
 def _frame(pen: ImageDraw.ImageDraw, box: np.ndarray, color: Color, width: int) -> None:

@@ -1,8 +1,13 @@
 /** A picture from the artifact store. With an API key it is fetched, because an <img> cannot send one. */
 import { useQuery } from '@tanstack/react-query';
-import { useEffect, useState } from 'react';
+import { type RefObject, useEffect, useRef, useState } from 'react';
 import { apiKey, download, downloadPath } from '@/api/client';
 import { keys } from '@/api/keys';
+
+interface Size {
+  width: number;
+  height: number;
+}
 
 interface Props {
   artifact: string | undefined;
@@ -15,7 +20,9 @@ export function Picture({ artifact, alt, ratio = 3 / 2 }: Props) {
   const source = useSource(artifact);
   // The picture before stays until the next one is decoded: playing must not flicker.
   const [shown, setShown] = useState<string>();
-  const [size, setSize] = useState<number>();
+  const [size, setSize] = useState<Size>();
+  const frame = useRef<HTMLSpanElement>(null);
+  const enlarged = useEnlarged(frame, size);
   useEffect(() => {
     if (!source) {
       setShown(undefined);
@@ -27,17 +34,32 @@ export function Picture({ artifact, alt, ratio = 3 / 2 }: Props) {
     image.onload = () => {
       if (!current) return;
       setShown(source);
-      setSize(image.naturalWidth / image.naturalHeight);
+      setSize({ width: image.naturalWidth, height: image.naturalHeight });
     };
     return () => {
       current = false;
     };
   }, [source]);
   return (
-    <span className="picture" style={{ aspectRatio: size ?? ratio }}>
+    <span ref={frame} className={enlarged ? 'picture enlarged' : 'picture'} style={{ aspectRatio: size ? size.width / size.height : ratio }}>
       {shown && <img src={shown} alt={alt} draggable={false} />}
     </span>
   );
+}
+
+/** Whether a pixel of the picture takes at least one of the screen. Only then are its edges kept hard: made smaller that way, it would lose whole lines. */
+function useEnlarged(frame: RefObject<HTMLSpanElement | null>, size: Size | undefined): boolean {
+  const [enlarged, setEnlarged] = useState(true);
+  useEffect(() => {
+    if (!frame.current || !size) return;
+    const watch = new ResizeObserver(([entry]) => {
+      const { width, height } = entry!.contentRect;
+      setEnlarged(Math.min(width / size.width, height / size.height) * devicePixelRatio >= 1);
+    });
+    watch.observe(frame.current);
+    return () => watch.disconnect();
+  }, [frame, size]);
+  return enlarged;
 }
 
 function useSource(artifact: string | undefined): string | undefined {
