@@ -75,7 +75,7 @@ class Datasets:
     def upload(
         self, name: str, archive: str | Path, *, progress: Callable[[int, int], None] | None = None
     ) -> DatasetInfo:
-        """Sends a zip with images/, masks/ and classes.json, and queues its inspection.
+        """Sends a zip with a dataset in any format that `auto` detects, and queues its inspection.
 
         Raises:
             CoreError: `dataset.no_file`.

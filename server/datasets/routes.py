@@ -41,7 +41,7 @@ def create_dataset(body: DatasetCreate, session: WriteSession, caller: Caller, c
     openapi_extra={
         "requestBody": {
             "required": True,
-            "description": "A zip with images/, masks/ and classes.json.",
+            "description": "A zip with a dataset in any format that `auto` detects, below one folder or not.",
             "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
         }
     },

@@ -25,6 +25,8 @@ SPARE_BYTES = 256 * 1024 * 1024  # left free for the database beside
 MAX_PATH = 240
 MAX_DEPTH = 12
 _END_RECORD = 22
+# What desktops leave beside the files: never part of a dataset, and next to its folder it would hide that there is only one.
+DESKTOP_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def check_directory(
     seen: set[PurePosixPath] = set()
     for info in infos:
         path = _check_member(info)
-        if info.is_dir():
+        if info.is_dir() or path.parts[0] == "__MACOSX" or path.name in DESKTOP_FILES:
             continue
         if path in seen:
             raise _refuse("twice", f"the archive holds {str(path)!r} twice")

@@ -10,6 +10,7 @@ import struct
 import time
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,32 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from acamkd_core.datasets.registry import detect
+from acamkd_core.spec.datasets import AutoDataset
 from acamkd_core.spec.errors import CoreError
 from server.datasets.leftovers import sweep_leftovers
 from server.datasets.unpack import Limits, members_at_most, unpack
 from server.db.base import new_id
 from server.db.tables import Dataset
+from tests.acamkd_core.datasets.cityscapes_factory import write_cityscapes
+from tests.acamkd_core.datasets.coco_factory import write_coco
+from tests.acamkd_core.datasets.factories import write_folder
+from tests.acamkd_core.datasets.shapes_factory import write_shapes
+from tests.acamkd_core.datasets.voc_factory import write_voc
+from tests.acamkd_core.datasets.yolo_factory import write_yolo
 from tests.server.api.conftest import World
 from tests.server.factories import make_job
 from tests.services import small_disk
 
 API = "/api/v1"
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "mask_folder": write_folder,
+    "coco": write_coco,
+    "voc": write_voc,
+    "yolo": write_yolo,
+    "cityscapes": write_cityscapes,
+    "image_folder": write_shapes,
+}
 GOOD = {"camvid/images/train/a.png": b"x" * 100, "camvid/masks/train/a.png": b"y" * 50, "camvid/classes.json": b"{}"}
 
 
@@ -108,6 +125,23 @@ def test_an_upload_becomes_a_dataset_with_its_inspection(world: World) -> None:
     assert (job["kind"], job["state"], job["name"]) == ("inspect", "queued", "inspect-up")
     assert not [path for path in left_behind(world) if path.startswith(".")]
     assert upload(world, packed(GOOD)).json()["code"] == "dataset.name_taken"
+
+
+def test_what_a_desktop_adds_is_left_out(world: World) -> None:
+    beside = {"__MACOSX/camvid/images/train/._a.png": b"z", "camvid/.DS_Store": b"z", "camvid/images/Thumbs.db": b"z"}
+    root = Path(upload(world, packed(GOOD | beside)).json()["root"])
+    assert root.name == "camvid"
+    assert {f"camvid/{path.relative_to(root)}" for path in root.rglob("*") if path.is_file()} == set(GOOD)
+
+
+@pytest.mark.parametrize("below", ["", "street"])
+@pytest.mark.parametrize("format", WRITERS)
+def test_a_zip_of_every_format_is_detected(tmp_path: Path, format: str, below: str) -> None:
+    WRITERS[format](tmp_path / "made" / below)
+    archive = Path(shutil.make_archive(str(tmp_path / "data"), "zip", tmp_path / "made"))
+    limits = Limits(files=1000, unpacked_bytes=10**8, ratio=1000)
+    root = unpack(archive, tmp_path / "unpacked", packed=archive.stat().st_size, limits=limits)
+    assert detect(AutoDataset(format="auto", root=str(root)), root).format == format
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,7 @@ function Upload() {
     >
       <h2>Upload a zip</h2>
       <span className="muted">
-        With <code className="mono">images/train</code>, <code className="mono">masks/train</code>, the same for val, and{' '}
-        <code className="mono">classes.json</code>. Drop it here, or
+        Any format that is detected: mask folder, COCO, VOC, YOLO, Cityscapes, or one folder a class. Drop it here, or
       </span>
       <span className="row">
         <FileButton accept=".zip,application/zip" onChange={choose}>
