@@ -6,6 +6,7 @@ import { runColor } from '@/lib/colors';
 import { fixed } from '@/lib/format';
 import { align } from '@/lib/series';
 import { useAttemptMarks } from './charts';
+import { ErrorKey } from './error-key';
 import { METRIC_NAMES } from './metric-names';
 import { maskSets } from './model';
 import { useRun } from './run-context';
@@ -73,6 +74,7 @@ export function PredictionsTab() {
     <>
       <Scrubber />
       <Palette />
+      {kinds.includes('error') && <ErrorKey />}
       {panels.images.map((image) => (
         <div key={image} className="panels strip-of" style={{ gridTemplateColumns: `repeat(${kinds.length}, minmax(0, 1fr))` }}>
           {kinds.map((kind) => (
