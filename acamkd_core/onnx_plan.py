@@ -127,6 +127,13 @@ def _fixed_size(file: OnnxFile, told: OnnxSpec) -> Size | None:
                 )  # fmt: skip
         return told.size
     height, width = declared
+    if (height is None) != (width is None):
+        shown = "x".join("?" if size is None else str(size) for size in declared)
+        raise CoreError(
+            "onnx.one_side", f"{file.name} takes images of {shown}: one side is fixed and the other is not",
+            field="teacher.onnx.size", hint="say the size at which it runs: onnx: {size: [height, width]}; or export it with both sides dynamic",
+            value=list(declared),
+        )  # fmt: skip
     return (height, width) if height is not None and width is not None else None
 
 

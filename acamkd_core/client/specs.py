@@ -10,11 +10,12 @@ from typing import Any
 
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import InspectSpec, JobSpec
+from acamkd_core.spec.models import SOURCES
 from acamkd_core.spec.patch import apply_set, given_form
 from acamkd_core.spec.yaml_text import load_json, load_yaml
 
 SpecSource = str | Path | Mapping[str, Any] | JobSpec | InspectSpec
-_SCHEMES = ("job:", "model:", "torchvision:", "dataset:")
+_SCHEMES = tuple(f"{name}:" for name in (*SOURCES, "dataset"))
 
 
 def read_spec_file(path: str | Path) -> dict[str, Any]:

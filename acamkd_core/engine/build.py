@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from acamkd_core import ranks
 from acamkd_core.datasets.base import Dataset
@@ -34,6 +35,7 @@ from acamkd_core.spec.label_map import mapped_misfit
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
 from acamkd_core.spec.native import NativeHeader, read_native_header
+from acamkd_core.spec.problems import problems_of
 from acamkd_core.spec.sizes import only_size, size_misfit
 from acamkd_core.tasks.registry import build_task
 from acamkd_core.tasks.segmentation import SegmentationTask
@@ -258,7 +260,7 @@ def _methods(
             known = replace(student.levels["logits"], channels=len(compared))
             pairs = [replace(pair, student=known) if pair.name == "logits" else pair for pair in pairs]
         if isinstance(term, FeatureMSEMatchedTerm) and term.ratio is None:
-            term = term.model_copy(update={"ratio": _ratio(term, run, f"distill.{number}.ratio_from")})
+            term = term.model_copy(update={"ratio": recorded_ratio(term, run.inputs, f"distill.{number}.ratio_from")})
         seed_torch(spec.seed, "methods", number)
         methods.append(build_method(term, pairs, num_classes=num_classes).to(device))
         described += [
@@ -304,7 +306,14 @@ def pair_levels(term: MethodTerm, student: TaskModel, teacher: TaskModel, field_
     return [LevelPair(s, t, student.levels[s], teacher.levels[t]) for s, t in zip(term.at, names, strict=True)]
 
 
-def _ratio(term: FeatureMSEMatchedTerm, run: Run, field_name: str) -> tuple[tuple[int, float], ...]:
+def recorded_ratio(
+    term: FeatureMSEMatchedTerm, files: Mapping[str, Path], field_name: str
+) -> tuple[tuple[int, float], ...]:
+    """The (iteration, KD/MSE ratio) pairs that `ratio_from` names. `files`: reference to local file, as a worker hands them over.
+
+    Raises:
+        CoreError: `ratio.missing`, `ratio.unreadable`.
+    """
     if term.ratio_from is None:
         raise CoreError(
             "ratio.missing",
@@ -313,14 +322,23 @@ def _ratio(term: FeatureMSEMatchedTerm, run: Run, field_name: str) -> tuple[tupl
             field=field_name,
         )
     reference = term.ratio_from
-    path = run.inputs.get(reference.replace("job:", "ratio:", 1)) or Path(reference)
+    path = files.get(reference.replace("job:", "ratio:", 1)) or Path(reference)
     try:
-        pairs = [(int(step), float(ratio)) for step, ratio in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError) as error:
-        raise CoreError(
-            "ratio.unreadable",
-            f"no (iteration, ratio) pairs in {reference}: {error}",
-            field=field_name,
-            value=reference,
-        ) from None
-    return tuple(pairs)
+        given = {**term.model_dump(exclude={"ratio_from"}), "ratio": json.loads(path.read_text())}
+        pairs = FeatureMSEMatchedTerm.model_validate(given).ratio  # the rules of a ratio that a spec holds itself
+    except ValidationError as error:
+        raise _no_ratio(reference, problems_of(error, FeatureMSEMatchedTerm)[0].message, field_name) from None
+    except (OSError, ValueError) as error:
+        raise _no_ratio(reference, str(error), field_name) from None
+    assert pairs is not None
+    return pairs
+
+
+def _no_ratio(reference: str, why: str, field_name: str) -> CoreError:
+    return CoreError(
+        "ratio.unreadable",
+        f"no (iteration, ratio) pairs in {reference}: {why}",
+        hint="a JSON list of [iteration, ratio] with rising iterations, as a finished run's kd/mse_ratio",
+        field=field_name,
+        value=reference,
+    )

@@ -23,7 +23,7 @@ from acamkd_core.models.weights import load_weights, torchvision_classes
 from acamkd_core.onnx_plan import OnnxPlan
 from acamkd_core.program_plan import ProgramPlan
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.label_map import Matched, match
+from acamkd_core.spec.label_map import Matched, difference, match, plain
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def build_teacher(data: Data, run: Run, device: torch.device, notes: list[str]) 
         model = _network(spec, "teacher", len(matched.theirs), run, notes)
     if spec.label_map is not None:
         notes.append(f"the teacher knows {matched.words()}")
+    elif (note := _other_names(spec, matched.names)) is not None:
+        notes.append(note)
     if matched.identity:
         return Taught(model, model, matched, graph)
     if "head" in data.spec.student.inherit:
@@ -93,13 +95,30 @@ def _classes(spec: TeacherSpec) -> Sequence[str]:
     """The teacher's classes as the spec names them, or did when its file was read; empty where nobody does."""
     if spec.classes is not None:
         return spec.classes
-    # torchvision's and timm's weights name theirs, but a job without a map means a network of the dataset's size.
-    if spec.label_map is not None and spec.weights is not None:
+    # A job without a map means a network of the dataset's size.
+    return _published_classes(spec) if spec.label_map is not None else ()
+
+
+def _published_classes(spec: TeacherSpec) -> Sequence[str]:
+    """The classes that torchvision's and timm's weights were trained on; empty for others."""
+    if spec.classes is None and spec.weights is not None:
         if spec.weights.torchvision is not None:
             return torchvision_classes(spec.weights.torchvision, "teacher.weights")
         if spec.weights.timm is not None:
             return timm_classes(spec.weights.timm, "teacher.weights")
     return ()
+
+
+def _other_names(spec: TeacherSpec, names: Sequence[str]) -> str | None:
+    """What to say where published weights call their classes otherwise than the dataset does. It refuses nothing: ImageNet's
+    folders are WordNet ids and torchvision's names are words, in one order."""
+    published = _published_classes(spec)
+    if not published or [plain(name) for name in published] == [plain(name) for name in names]:
+        return None
+    return (
+        f"{difference(published, names)}: its scores are taken in the dataset's order, and its score on val tells whether "
+        "that is right; teacher.label_map maps classes by name"
+    )
 
 
 def _network(spec: ModelSpec, role: str, num_classes: int, run: Run, notes: list[str]) -> TaskModel:

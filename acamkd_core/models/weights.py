@@ -285,7 +285,7 @@ def _require_complete(report: LoadReport, model: TaskModel, field: str) -> None:
             raise CoreError(
                 "weights.other_classes",
                 f"the weights of {report.source} are for {theirs} classes, but {wanted} are needed here",
-                hint="the teacher must have been trained on the classes of this dataset",
+                hint="set teacher.label_map (`by_name`, or {teacher class: dataset class}), or train a teacher on this dataset",
                 field=field,
                 value=theirs,
             )

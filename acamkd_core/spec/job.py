@@ -10,6 +10,7 @@ from acamkd_core.spec.archs import FAMILY_TASKS
 from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.base import SpecModel, refusal
 from acamkd_core.spec.datasets import DatasetSpec, VocDataset, dataset_from_shorthand
+from acamkd_core.spec.early import lone_image, nothing_to_inherit, other_metric
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
 from acamkd_core.spec.fit import default_levels
@@ -304,6 +305,10 @@ class JobSpec(SpecModel):
                 else f"size, {'resize, ' if self.task == 'detection' else ''}scale, crop, flip and colour"
             )
             raise refusal(f"augment.{name} does nothing in {words}", field=f"augment.{name}", hint=f"it has {ours}")
+        if self.task == "detection" and self.task_loss.class_weights is not None:
+            raise refusal(
+                "detection losses have no class weights", field="task_loss.class_weights", hint="leave it out"
+            )
         if self.task_loss.label_smoothing and self.task != "classification":
             raise refusal(f"{words} has no label smoothing", field="task_loss.label_smoothing", hint="leave it out")
         if self.task != "semantic_segmentation":
@@ -312,6 +317,20 @@ class JobSpec(SpecModel):
             if self.evaluation.averages:
                 name = "flip" if self.evaluation.flip else "scales"
                 raise refusal(f"{words} is scored in one pass", field=f"evaluation.{name}", hint="leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _seen_early(self) -> JobSpec:
+        """What would otherwise end the run at its first step, or after the teacher has been scored."""
+        teacher = self.teacher
+        images = self.batch.global_size // (self.batch.accumulate * self.resources.world)
+        misfits = (
+            other_metric(teacher.expect, self.task) if teacher is not None and teacher.expect is not None else None,
+            lone_image(self.student, images) if not self.train.sync_bn else None,
+            nothing_to_inherit(self.student.inherit, self.student.arch, teacher.arch if teacher is not None else None),
+        )
+        if (misfit := next((one for one in misfits if one is not None), None)) is not None:
+            raise refusal(misfit.message, hint=misfit.hint, field=misfit.field)
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from acamkd_core.spec.archs import Arch, TimmArch
 from acamkd_core.spec.base import SpecModel, refusal
@@ -13,8 +13,10 @@ from acamkd_core.spec.graph_specs import OnnxSpec, Pt2Spec
 from acamkd_core.spec.presets import PRESETS
 from acamkd_core.spec.problems import closest
 from acamkd_core.spec.timm_models import PREFIX, classifier_refusal, timm_refusal
+from acamkd_core.spec.torchvision_models import NETWORKS, published
 
-_SOURCES = ("job", "model", "torchvision", "timm")  # prefixes of the short form
+_ARCH: TypeAdapter[Arch] = TypeAdapter(Arch)
+SOURCES = ("job", "model", "torchvision", "timm")  # prefixes of the short form
 
 
 class WeightsSpec(SpecModel):
@@ -39,9 +41,9 @@ class WeightsSpec(SpecModel):
 
     @model_validator(mode="after")
     def _one_source(self) -> WeightsSpec:
-        given = [name for name in ("file", *_SOURCES) if getattr(self, name) is not None]
+        given = [name for name in ("file", *SOURCES) if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of file, {', '.join(_SOURCES)} (got {', '.join(given) or 'none'})")
+            raise ValueError(f"give exactly one of file, {', '.join(SOURCES)} (got {', '.join(given) or 'none'})")
         if self.timm is not None and (why := timm_refusal(self.timm, weights=True)) is not None:
             raise refusal(why[0], hint=why[1], field="timm")
         return self
@@ -49,7 +51,7 @@ class WeightsSpec(SpecModel):
     @property
     def reference(self) -> str:
         """The short form, e.g. `job:camvid-teacher`; also the key under which a worker hands the file to a run."""
-        for name in _SOURCES:
+        for name in SOURCES:
             if (value := getattr(self, name)) is not None:
                 return f"{name}:{value}"
         return str(self.file)
@@ -57,7 +59,7 @@ class WeightsSpec(SpecModel):
 
 def weights_from_string(text: str) -> dict[str, str]:
     """`job:x`, `model:x@alias`, `torchvision:Enum.NAME`, `timm:NAME.TAG` or a file, as the object form."""
-    for prefix in _SOURCES:
+    for prefix in SOURCES:
         if text.startswith(prefix + ":"):
             return {prefix: text.removeprefix(prefix + ":")}
     return {"file": text}
@@ -85,7 +87,8 @@ class ModelSpec(SpecModel):
     """One network: architecture, weights, preprocessing."""
 
     arch: Arch | None = Field(
-        default=None, description="Architecture: a preset's name or its fields; automatic when the weights carry it."
+        default=None,
+        description="Architecture: a preset's name or its fields; automatic when the weights carry or name it.",
     )
     weights: WeightsSpec | None = Field(default=None, description="Weights of the whole network.")
     backbone_weights: WeightsSpec | None = Field(default=None, description="Weights of the backbone only.")
@@ -109,14 +112,26 @@ class ModelSpec(SpecModel):
         return weights_from_string(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _of_timm(self) -> Self:
-        """timm's weights alone say which network they belong to: timm's classifier."""
-        if self.arch is None and self.weights is not None and self.weights.timm is not None:
+    def _of_its_weights(self) -> Self:
+        """timm's and torchvision's weights alone say which network they belong to: timm's classifier, or one of the table."""
+        if self.arch is not None or self.weights is None:
+            return self
+        if self.weights.timm is not None:
             name = self.weights.timm.partition(".")[0]
             if (why := classifier_refusal(name)) is not None:
                 raise refusal(why[0], hint=why[1], field="weights.timm")
             self.arch = TimmArch(family="timm", backbone=f"{PREFIX}{name}")
-            self.__pydantic_fields_set__.discard("arch")
+        elif self.weights.torchvision is not None:
+            if (network := published(self.weights.torchvision)) is None:
+                raise refusal(
+                    f"no network is known for {self.weights.torchvision!r}",
+                    hint=f"give `arch`: a preset's name or its fields; known by their weights alone: {', '.join(NETWORKS)}",
+                    field="arch",
+                )
+            self.arch = _ARCH.validate_python(network.arch)
+        else:
+            return self
+        self.__pydantic_fields_set__.discard("arch")
         return self
 
 

@@ -16,6 +16,7 @@ from acamkd_core.program_file import SUFFIX, allowed_program
 from acamkd_core.spec.api import Finding
 from acamkd_core.spec.archs import FAMILY_TASKS
 from acamkd_core.spec.datasets import RegisteredDataset, Splits, folder_dataset
+from acamkd_core.spec.early import nothing_to_inherit
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_way_on, other_head
 from acamkd_core.spec.job import InspectSpec, JobSpec
@@ -78,6 +79,10 @@ def check_job(spec: JobSpec, scope: Scope) -> tuple[JobSpec, Checked]:
             "student.no_arch", "the student needs an architecture", "student.arch", hint="e.g. a preset's name"
         )
     _check_task(spec, checked)
+    if checked.student is not None and checked.teacher is not None:
+        arches = checked.student.arch, checked.teacher.arch
+        if (misfit := nothing_to_inherit(spec.student.inherit, *arches)) is not None:
+            checked.problems.append(misfit)
     spec = _settle_size(spec, checked)
     check_classes(spec, checked)
     check_graph(spec, checked)
@@ -106,7 +111,8 @@ def _settle_dataset(dataset: Any, scope: Scope, checked: Checked, *, must_be_rea
             checked.problems.append(error.info)
         return dataset
     if not root.is_dir():
-        checked.refuse("dataset.not_a_folder", "a dataset is a folder", "dataset.root", value=dataset.root)
+        hint = "name the folder that holds the images; a zip is uploaded first: `acamkd datasets add NAME ZIP`"
+        checked.refuse("dataset.not_a_folder", "a dataset is a folder", "dataset.root", hint=hint, value=dataset.root)
     return dataset.model_copy(update={"root": str(root)})
 
 
@@ -238,9 +244,11 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
         return
     if term.teacher_at is not None and len(term.teacher_at) != len(term.at):
         message = f"{len(term.at)} student levels face {len(term.teacher_at)} teacher levels"
-        checked.refuse("distill.levels_differ", message, f"{path}.teacher_at")
+        hint = "name one teacher level for each level of `at`, in its order"
+        checked.refuse("distill.levels_differ", message, f"{path}.teacher_at", hint=hint)
     if len(set(term.at)) != len(term.at):
-        checked.refuse("distill.level_twice", "a level is named twice", f"{path}.at", value=list(term.at))
+        hint = "a second term can compare it with another level of the teacher"
+        checked.refuse("distill.level_twice", "a level is named twice", f"{path}.at", hint=hint, value=list(term.at))
     student, teacher = checked.student, checked.teacher
     _check_levels(student, term.at, f"{path}.at", "student", checked)
     teacher_path = f"{path}.teacher_at" if term.teacher_at else f"{path}.at"
@@ -262,7 +270,8 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
         checked.note("distill.no_effect", "the term has weight 0: it trains nothing", f"{path}.weight")
     if term.method == "acam":
         if not term.spatial and not term.channel:
-            checked.refuse("distill.no_masks", "spatial and channel masks are both off", f"{path}.spatial")
+            hint = "leave one on; feature_mse is the same without masks"
+            checked.refuse("distill.no_masks", "spatial and channel masks are both off", f"{path}.spatial", hint=hint)
         if term.masks == 1 and term.diversity_weight > 0:
             checked.note("distill.no_effect", "one mask has no pair: the diversity term is zero", f"{path}.masks")
     if term.method == "feature_mse_matched":
@@ -271,7 +280,8 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
 
 def _check_ratio(ratio: Any, source: str | None, path: str, scope: Scope, checked: Checked) -> None:
     if (ratio is None) == (source is None):
-        checked.refuse("distill.ratio", "give either ratio or ratio_from", path)
+        hint = "ratio_from: job:NAME of a finished ACAM-KD run"
+        checked.refuse("distill.ratio", "give either ratio or ratio_from", path, hint=hint)
     elif source is not None and source.startswith("job:"):
         from acamkd_core.spec.models import WeightsSpec
 
@@ -303,7 +313,13 @@ def _check_numbers(spec: JobSpec, checked: Checked) -> None:
     images, batch = train_images(spec, checked), spec.batch
     if images is not None and batch.global_size > images:
         message = f"a batch of {batch.global_size} does not fit {images} training images"
-        checked.refuse("batch.too_many", message, "batch.global_size", value=batch.global_size)
+        hint = f"at most {images}"
+        checked.refuse("batch.too_many", message, "batch.global_size", hint=hint, value=batch.global_size)
+    weights, classes = spec.task_loss.class_weights, checked.dataset.classes if checked.dataset is not None else None
+    if weights is not None and classes and len(weights) != len(classes):
+        message = f"{len(weights)} weights face the dataset's {len(classes)} classes"
+        hint = "one factor a class, in the order of the dataset's classes"
+        checked.refuse("task.class_weights", message, "task_loss.class_weights", hint=hint, value=list(weights))
     if batch.global_size // batch.accumulate == 1:
         checked.note("batch.one_image", "one image a forward pass: batch norm sees no batch", "batch.accumulate")
     if spec.schedule.policy == "multistep" and not spec.schedule.milestones:
@@ -312,12 +328,13 @@ def _check_numbers(spec: JobSpec, checked: Checked) -> None:
     if length is not None and spec.evaluation.every is not None and spec.evaluation.every > length:
         checked.note("evaluation.rare", "the run is shorter than the evaluation interval", "evaluation.every")
     if length is not None and spec.schedule.warmup_iterations >= length:
-        checked.refuse("schedule.warmup", "the warm-up is as long as the run", "schedule.warmup_iterations")
+        hint = f"fewer than {length} iterations"
+        checked.refuse("schedule.warmup", "the warm-up is as long as the run", "schedule.warmup_iterations", hint=hint)
     if spec.train.sync_bn and spec.resources.gpus < 2:
         checked.note("train.no_effect", "sync_bn has no effect on fewer than two GPUs", "train.sync_bn")
     names = [export.format for export in spec.exports]
     if len(set(names)) != len(names):
-        checked.refuse("exports.twice", "a format is listed twice", "exports", value=names)
+        checked.refuse("exports.twice", "a format is listed twice", "exports", hint="each once", value=names)
     if spec.teacher is None and spec.reference is None and not spec.distill:
         checked.note("job.alone", "no teacher: the student is trained alone", "teacher", "info")
     elif spec.teacher is not None and not spec.distill:

@@ -10,6 +10,7 @@ from acamkd_core.spec.api import Finding
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.label_map import FIELD, match
+from acamkd_core.spec.torchvision_models import published
 
 if TYPE_CHECKING:
     from server.jobs.checks import Checked
@@ -36,7 +37,8 @@ def check_classes(spec: JobSpec, checked: Checked) -> None:
     learnt = list(spec.teacher.classes or teacher.classes)
     known = teacher.graph is not None or (teacher.arch is not None and not teacher.parents)
     if not learnt and (spec.teacher.label_map is None or not known or _names_known_to_the_run(spec)):
-        return  # only the run will know
+        _check_published(spec, len(checked.dataset.classes), checked)
+        return  # their names only the run will know
     try:
         checked.matched = match(learnt, class_names(checked.dataset.classes), spec.teacher.label_map, task=spec.task)
     except CoreError as error:
@@ -46,6 +48,22 @@ def check_classes(spec: JobSpec, checked: Checked) -> None:
         checked.note("teacher.label_map", f"the teacher knows {checked.matched.words()}", FIELD, "info")
     if (warning := checked.matched.warning()) is not None:
         checked.findings.append(Finding(severity="warning", info=warning))
+
+
+def _check_published(spec: JobSpec, wanted: int, checked: Checked) -> None:
+    """torchvision's weights have a known number of classes, and without a map the dataset has to have as many."""
+    weights = spec.teacher.weights if spec.teacher is not None else None
+    if spec.teacher is None or weights is None or weights.torchvision is None or spec.teacher.label_map is not None:
+        return
+    network = published(weights.torchvision)
+    if network is not None and network.classes != wanted:
+        checked.refuse(
+            "teacher.other_classes",
+            f"the weights of {weights.torchvision} are for {network.classes} classes, the dataset has {wanted}",
+            "teacher",
+            hint="teacher.label_map: by_name where names agree, or {teacher class: dataset class}; or train a teacher on this dataset",
+            value=network.classes,
+        )
 
 
 def _names_known_to_the_run(spec: JobSpec) -> bool:

@@ -42,6 +42,12 @@ def test_scores_are_taken_where_they_are_made_and_named_tensors_as_they_are(tmp_
     assert plan(path, raw="out").strides() == {"logits": 1}
     assert plan(path, features={"stem": "logits"}).raw == "stem"
     assert plan(write(tmp_path / "b.onnx", segmenter(size=None))).size is None
+    half = segmenter(size=None)
+    half.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 48
+    with pytest.raises(CoreError) as one_side:
+        plan(write(tmp_path / "c.onnx", half))
+    assert (one_side.value.code, one_side.value.info.field) == ("onnx.one_side", "teacher.onnx.size")
+    assert plan(tmp_path / "c.onnx", size=[48, 64]).size == (48, 64)
     # What is filled in means the same when it is read again.
     again = TeacherSpec.model_validate({"weights": str(path), "onnx": found.resolved()})
     assert plan_onnx(read_onnx(path), again, task="semantic_segmentation") == found

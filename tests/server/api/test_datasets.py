@@ -93,3 +93,10 @@ def test_a_dataset_of_boxes_wants_a_detector(world: World) -> None:
     level = post(spec | {"teacher": "job:" + ready["name"], "distill": {"method": "acam", "at": "logits"}}).json()
     assert (level["code"], level["value"]) == ("distill.level", "logits")
     assert "p7" in level["hint"]
+    # Weights of torchvision have a known number of classes: no run is needed to see that 91 are not 2.
+    named = {"weights": "torchvision:RetinaNet_ResNet50_FPN_Weights.COCO_V1"}
+    published = post(spec | {"teacher": named, "distill": "acam"}).json()
+    assert (published["code"], published["value"]) == ("teacher.other_classes", 91)
+    assert "label_map" in published["hint"]
+    mapped = post(spec | {"teacher": {**named, "label_map": {"person": "cell"}}, "distill": "acam"})
+    assert mapped.status_code == 201, mapped.text
