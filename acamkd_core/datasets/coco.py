@@ -74,7 +74,7 @@ class CocoFolder(BoxDataset):
         raise CoreError(
             "dataset.missing_split",
             f"there is no annotation file for the split {role!r}",
-            hint=f"looked for {', '.join(tried)}",
+            hint=f"looked for {', '.join(tried)}; dataset.splits names the splits, e.g. {{train: train2017, val: valid}}",
             field=f"dataset.splits.{role}",
             value=split,
         )

@@ -18,6 +18,7 @@ from acamkd_core.datasets.mask_dataset import MaskDataset
 from acamkd_core.datasets.mask_folder import MaskFolder
 from acamkd_core.datasets.paths import check_inside, resolve_root
 from acamkd_core.datasets.scenes import open_scenes
+from acamkd_core.datasets.split_names import named_splits
 from acamkd_core.datasets.voc import IMAGES as JPEG_IMAGES
 from acamkd_core.datasets.voc import MASKS as VOC_MASKS
 from acamkd_core.datasets.voc import VocBoxes, VocMasks, find_voc
@@ -141,19 +142,26 @@ def detect(spec: AutoDataset, root: Path, task: TaskName | None = None) -> Folde
     """
     wanted = ("images", "masks", "classes.json")
     missing = [name for name in wanted if not (root / name).exists()]
-    boxes = any((root / pattern.format(split=spec.splits.train)).is_file() for pattern in ANNOTATIONS)
+
+    def annotated(split: str) -> bool:
+        return any((root / pattern.format(split=split)).is_file() for pattern in ANNOTATIONS)
+
+    coco = named_splits(spec.splits, annotated)
+    boxes = annotated(coco.train)
     if not missing and not (boxes and task == "detection"):
-        return MaskFolderDataset(format="mask_folder", root=spec.root, splits=spec.splits)
+        splits = named_splits(spec.splits, lambda split: (root / "masks" / split).is_dir())
+        return MaskFolderDataset(format="mask_folder", root=spec.root, splits=splits)
     if find_part(root, IMAGES).is_dir():
         return CityscapesDataset(format="cityscapes", root=spec.root, splits=spec.splits)
     if boxes:
-        return CocoDataset(format="coco", root=spec.root, splits=spec.splits)
+        return CocoDataset(format="coco", root=spec.root, splits=coco)
     if find_voc(root) is not None:
         return VocDataset(format="voc", root=spec.root, splits=spec.splits)
     if find_data_file(root) is not None:
         return YoloDataset(format="yolo", root=spec.root, splits=spec.splits)
-    if is_image_folder(root, spec.splits.train):
-        return ImageFolderDataset(format="image_folder", root=spec.root, splits=spec.splits)
+    splits = named_splits(spec.splits, lambda split: (root / split).is_dir())
+    if is_image_folder(root, splits.train):
+        return ImageFolderDataset(format="image_folder", root=spec.root, splits=splits)
     found = sorted(path.name for path in root.iterdir())[:12]
     raise CoreError(
         "dataset.unknown_format",
