@@ -101,7 +101,7 @@ def _of_job(session: Session, caller: CallerScope, ref: str, where: str) -> Netw
 def _of_model(session: Session, caller: CallerScope, ref: str, where: str) -> Network:
     row = models.get(session, project_id=caller.project_id, ref=ref)
     if row is None:
-        hint = "`acamkd models` lists names, versions and aliases"
+        hint = "`acamkd models list` shows names, versions and aliases"
         raise CoreError("teacher.unknown", f"there is no model {ref!r}", field=where, hint=hint, value=ref)
     job = repository.get(session, project_id=caller.project_id, ref=row.job_id) if row.job_id else None
     return Network(
