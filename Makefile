@@ -5,7 +5,7 @@ DATA ?= .acamkd
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all demo up down check test test-long format docs-results
+.PHONY: help setup setup-all demo up down check test test-long format
 
 help:  ## Show what there is to run.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,8 +21,8 @@ demo: ## The whole story on made-up street scenes: teacher, kill -9, student alo
 	@$(PYTHON) scripts/setup.py core
 	@$(BIN)/python -m cli.demo --data $(DATA)/demo --seed $(SEED)
 
-up: setup ## Start the platform on this machine (Ctrl-C stops it).
-	@$(BIN)/acamkd up --data $(DATA)/home
+up: setup ## Start the platform on this machine (Ctrl-C stops it). DATASETS=folder: what jobs may read.
+	@$(BIN)/acamkd up --data $(DATA)/home $(if $(DATASETS),--datasets "$(DATASETS)")
 
 down: setup ## Stop what `make up` or `make demo` left running.
 	@for folder in $(DATA)/home $(DATA)/demo/home; do [ -d $$folder ] && $(BIN)/acamkd down --data $$folder || true; done

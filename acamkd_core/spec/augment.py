@@ -42,7 +42,7 @@ class AugmentSpec(SpecModel):
     size: tuple[Side, Side] | None = Field(
         default=None,
         description="Height and width to which every image is resized first (classification: of the network's input); "
-        "automatic: the dataset's own size (classification: 224 x 224, or less where the first image is smaller).",
+        "automatic: the size of the first training image, to which all others are stretched (classification: 224 x 224, or less where the first image is smaller).",
     )
     scale: tuple[float, float] = Field(
         default=(1.0, 1.0), description="Range of the random scale (not for classification)."
@@ -50,7 +50,7 @@ class AugmentSpec(SpecModel):
     resize: ResizeSpec | None = Field(
         default=None,
         description="Detection, instead of `size`: keep the aspect ratio, then pad at the right and the bottom to a "
-        "multiple of `pad_to` (in training to the largest image of the batch). Padding is neither trained on nor scored.",
+        "multiple of `pad_to` (in training to the largest image of the batch). Padding is not scored; losses leave it out but for FCOS's, which takes it for background, and the means of feature terms.",
     )
     pad_to: int = Field(default=32, ge=1, le=512, description="What `resize` pads heights and widths to a multiple of.")
     crop: tuple[Side, Side] | None = Field(

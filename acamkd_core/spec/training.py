@@ -23,7 +23,7 @@ class OptimizerSpec(SpecModel):
 
 
 class ScheduleSpec(SpecModel):
-    """How long, and how the learning rate moves. Exactly one of `iterations` and `epochs`."""
+    """How long, and how the learning rate moves. One of `iterations` and `epochs`; neither: 30 epochs."""
 
     iterations: int | None = Field(default=None, ge=1, description="Number of optimizer steps.")
     epochs: int | None = Field(default=None, ge=1, description="Number of passes over the training split.")
