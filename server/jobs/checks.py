@@ -55,6 +55,9 @@ class Checked:
         self.findings.append(Finding(severity=severity, info=ErrorInfo(code=code, message=message, field=path)))
 
 
+SMALL_BATCH = 16  # images a pass, below which the detection papers freeze batch norm
+
+
 @dataclass(frozen=True)
 class Scope:
     """Where the checks look things up."""
@@ -322,6 +325,14 @@ def _check_numbers(spec: JobSpec, checked: Checked) -> None:
         checked.refuse("task.class_weights", message, "task_loss.class_weights", hint=hint, value=list(weights))
     if batch.global_size // batch.accumulate == 1:
         checked.note("batch.one_image", "one image a forward pass: batch norm sees no batch", "batch.accumulate")
+    images = batch.global_size // (batch.accumulate * spec.resources.world)
+    pretrained = spec.student.backbone_weights is not None or spec.student.weights is not None
+    if spec.task == "detection" and pretrained and spec.student.freeze.norm == "train" and images < SMALL_BATCH:
+        message = (
+            f"batch norm learns anew from {images} images a pass; detectors that start from pretrained weights usually keep "
+            "its statistics: student.freeze: {stages: 1, norm: eval}"
+        )
+        checked.note("student.small_batch_norm", message, "student.freeze.norm", "info")
     if spec.schedule.policy == "multistep" and not spec.schedule.milestones:
         checked.refuse("schedule.milestones", "multistep needs milestones", "schedule.milestones")
     length = spec.schedule.iterations

@@ -100,3 +100,10 @@ def test_a_dataset_of_boxes_wants_a_detector(world: World) -> None:
     assert "label_map" in published["hint"]
     mapped = post(spec | {"teacher": {**named, "label_map": {"person": "cell"}}, "distill": "acam"})
     assert mapped.status_code == 201, mapped.text
+    # A pretrained detector on small batches: the papers freeze its batch norm, and the preset's name does not.
+    student = {"arch": "retinanet-r50-fpn", "backbone_weights": "torchvision:ResNet50_Weights.DEFAULT"}
+    dry = lambda body: world.client.post(f"{API}/jobs?dry_run=true", json=body).json()
+    told = lambda body: [one["info"]["code"] for one in dry(body)["findings"]]
+    assert "student.small_batch_norm" in told(spec | {"student": student})
+    frozen = {**student, "freeze": {"stages": 1, "norm": "eval"}}
+    assert "student.small_batch_norm" not in told(spec | {"student": frozen})
