@@ -335,7 +335,11 @@ def bccd(folder: Path) -> str:
     if long := [run for run in runs if run["arm"] == "none_long"]:
         lines += ["## Is it only speed?", "", "The student alone with twice the epochs of every arm above.", ""]
         lines += [*arms_table(long, "none_long", "mAP"), ""]
-        lines += [f"- {told}" for other in LABELS if other != "none_long" and (told := comparison(final + long, other, "none_long"))]
+        lines += [
+            f"- {told}"
+            for other in LABELS
+            if other != "none_long" and (told := comparison(final + long, other, "none_long"))
+        ]
         lines += ["", *READINGS.get("bccd_long", [])]
     lines += [
         f"{len(final) + len(masks) + len(long)} of 39 full-length student runs are finished; the command above goes on with the missing ones.",
