@@ -47,6 +47,8 @@ class BoxDataset(FileDataset):
             raise CoreError(
                 "dataset.image_size",
                 f"{item.image.name} is {image.shape[1]}x{image.shape[0]}, its labels say {stated[1]}x{stated[0]}",
+                hint="boxes would sit in the wrong place: scale them, or correct width and height",
+                field="dataset",
                 value=self.relative(item.image),
             )
         return Sample(image, self._boxes[item.image])

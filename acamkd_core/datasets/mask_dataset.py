@@ -65,6 +65,8 @@ class MaskDataset(FileDataset):
             raise CoreError(
                 "dataset.size_mismatch",
                 f"{item.image.name} is {image.shape[1]}x{image.shape[0]}, its mask {raw.shape[1]}x{raw.shape[0]}",
+                hint="`acamkd datasets inspect` lists all such files",
+                field="dataset",
                 value=self.relative(item.image),
             )
         target = self._table[raw]
@@ -75,6 +77,7 @@ class MaskDataset(FileDataset):
                 "dataset.ids_outside_classes",
                 f"mask {item.label.name} holds {shown}, which no class in {self.classes_from} has",
                 hint="add the class, or make it the ignore id",
+                field="dataset",
                 value=self.relative(item.label),
             )
         return Sample(image, target.astype(np.uint8))

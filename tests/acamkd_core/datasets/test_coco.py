@@ -207,6 +207,63 @@ def test_a_link_that_leaves_the_roots_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda data: data.update(annotations=5), "has `annotations` that is no list"),
+        (lambda data: data.update(annotations=None), "has `annotations` that is no list"),
+        (lambda data: data.update(images={"0": 1}), "has `images` that is no list"),
+        (lambda data: data.pop("annotations"), "has no list `annotations`"),
+        (lambda data: data["images"][0].update(id=float("inf")), "an image without id"),
+        (lambda data: data["images"][0].update(height=10**400), "an impossible image"),
+        (lambda data: data["images"][0].update(file_name="\ud800.png"), "an impossible image"),
+        (lambda data: data["annotations"][0].update(image_id=float("inf")), "an annotation without image_id"),
+        (lambda data: data["annotations"][0].update(category_id=float("-inf")), "an annotation without image_id"),
+        (lambda data: data.update(categories=[{"id": 4, "name": "\udfff"}]), "a category without an id or a name"),
+    ],
+)
+def test_what_json_allows_and_coco_does_not_is_refused_by_name(
+    tmp_path: Path, spoil: Callable[[dict[str, Any]], Any], words: str
+) -> None:
+    write_coco(tmp_path)
+    data = annotations(4)
+    spoil(data)
+    store(tmp_path, "train", data)
+    with pytest.raises(CoreError) as caught:
+        inspected(tmp_path)
+    info = caught.value.info
+    assert info.code == "dataset.annotations_invalid"
+    assert f"train.json has {words.removeprefix('has ')}" in info.message
+    assert info.hint and info.field and info.value
+    info.model_dump_json()
+
+
+@pytest.mark.parametrize("change", [{"area": 10**400}, {"bbox": [10**400, 5, 10, 10]}, {"bbox": 7}, {"area": "wide"}])
+def test_a_box_with_a_number_that_is_none_is_a_finding(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_coco(tmp_path)
+    data = annotations(4)
+    data["annotations"][0].update(change)
+    store(tmp_path, "train", data)
+    assert "dataset.bad_boxes" in {finding.code for finding in inspected(tmp_path).findings}
+
+
+def test_numbers_of_thousands_of_digits_are_no_json(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    (tmp_path / "annotations/train.json").write_text('{"images": [' + "9" * 5000 + "]}")
+    with pytest.raises(CoreError, match="cannot be read as JSON"):
+        opened(tmp_path)
+
+
+def test_unlabelled_images_need_no_annotations(tmp_path: Path) -> None:
+    """COCO's own image_info_unlabeled2017.json has none."""
+    write_coco(tmp_path)
+    data = annotations(3, first=50)
+    paint(tmp_path, "more", data)
+    del data["annotations"]
+    store(tmp_path, "more", data)
+    assert opened(tmp_path, splits={"unlabelled": "more"}).splits()["unlabelled"] == 3
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"images": [], "categories": []}', '{"images": [{}], "categories": [{"id": 1, "name": "a"}]}',
      '{"images": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',

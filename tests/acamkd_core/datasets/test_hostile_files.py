@@ -156,3 +156,23 @@ def test_damaged_files_of_every_kind_are_one_error_and_never_a_crash(tmp_path: P
             except CoreError:  # anything else fails the test
                 refused += 1
     assert refused > 100
+
+
+def test_damaged_exif_data_turns_no_picture_and_spoils_no_inspection(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train": 3, "val": 1})
+    for number, exif in enumerate((b"Exif\0\0MM\0*", b"Exif\0\0XXXX", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12")):
+        path = tmp_path / f"images/train/{number:02d}.png"
+        Image.open(path).save(path, "JPEG", exif=exif)
+    assert _inspect(tmp_path).findings == []
+
+
+def test_a_file_that_breaks_after_the_inspection_is_refused_by_name(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    dataset = open_dataset(AutoDataset(root=str(tmp_path)))
+    item = dataset.items("train")[0]
+    item.image.write_bytes(item.image.read_bytes()[:200])
+    with pytest.raises(CoreError) as caught:
+        dataset.load(item)
+    info = caught.value.info
+    assert (info.code, info.field, info.value) == ("dataset.unreadable", "dataset", str(item.image))
+    assert "00.png" in info.message and info.hint
