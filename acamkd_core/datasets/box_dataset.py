@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from acamkd_core.datasets.base import Boxes, ClassInfo, Item, Sample
@@ -28,6 +29,7 @@ class BoxDataset(FileDataset):
     def __init__(self, root: Path, *, name: str, roots: Sequence[Path]) -> None:
         super().__init__(root, name=name, roots=roots)
         self.files: dict[str, BoxLabels] = {}
+        self._folders: dict[str, Path] = {}
         self.classes: list[ClassInfo] = []
         self._boxes: dict[Path, Boxes] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}  # height and width that the labels state
@@ -61,6 +63,10 @@ class BoxDataset(FileDataset):
         """Height and width of an image according to its labels."""
         return self._sizes.get(item.image)
 
+    def image_name(self, role: str, number: int) -> str:
+        """The name of an image of a split, from its id in the labels."""
+        return self.relative(self._folders[role] / self.files[role].images[number].file_name)
+
     def _found(
         self, files: dict[str, BoxLabels], folders: dict[str, Path], *, strict: bool, skip_empty: bool = False
     ) -> None:
@@ -72,8 +78,10 @@ class BoxDataset(FileDataset):
             strict: refuse what would only show after hours of training.
             skip_empty: leave training images without a box out.
         """
-        self.files = files
+        self.files, self._folders = files, folders
         self.classes = self._classes()
+        for role, file in files.items():
+            file.notes += file.misplaced(role, partial(self.image_name, role))
         channels = {info.id: channel for channel, info in enumerate(self.classes)}
         for role, file in files.items():
             self._items[role] = self._list(role, file, folders[role], channels, strict, skip_empty and role == "train")
@@ -146,8 +154,9 @@ class BoxDataset(FileDataset):
         if strict:
             self._refuse(role, file, missing)
         if not items:
+            lacks = "lists no image with a box: all are left out" if file.images else "lists no image"
             raise CoreError(
-                "dataset.empty_split", f"{file.path.name} lists no image", field=f"dataset.splits.{role}", value=role
+                "dataset.empty_split", f"{file.path.name} {lacks}", field=f"dataset.splits.{role}", value=role
             )
         return sorted(items, key=lambda item: item.image)
 

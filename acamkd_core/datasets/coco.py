@@ -85,10 +85,6 @@ class CocoFolder(BoxDataset):
         candidates += [file.path.parent] if spec.image_folder is None else []
         first = next(iter(file.images.values()), None)
         for folder in candidates:
-            if (
-                first is not None
-                and self._inside_root(folder / first.file_name)
-                and is_file(folder / first.file_name)
-            ):
+            if first is not None and self._inside_root(folder / first.file_name) and is_file(folder / first.file_name):
                 return folder
         return next((folder for folder in candidates if folder.is_dir()), candidates[0])

@@ -10,7 +10,6 @@ from typing import Any
 from acamkd_core.datasets.box_labels import BoxLabels, ListedImage
 from acamkd_core.spec.errors import CoreError
 
-
 MAX_SIDE = 1_000_000  # pixels; a stated side of more is no side of an image
 
 
@@ -20,7 +19,8 @@ def read_coco(path: Path, split: str, *, labelled: bool = True) -> BoxLabels:
     Args:
         path: the file.
         split: its name, for messages.
-        labelled: it must have `annotations`; False for images without labels, which COCO publishes without that list.
+        labelled: it must have `annotations`; False takes images only: COCO publishes its unlabelled ones without that
+            list.
 
     Raises:
         CoreError: `dataset.annotations_invalid`, naming the file and the entry.
@@ -33,7 +33,7 @@ def read_coco(path: Path, split: str, *, labelled: bool = True) -> BoxLabels:
     if not isinstance(data, dict):
         raise _invalid(path, "is no JSON object", value=ascii(data)[:80])
     if not labelled:
-        data.setdefault("annotations", [])
+        data["annotations"] = []
     for key in ("images", "annotations", "categories"):
         if key not in data:
             raise _invalid(path, f"has no list `{key}`", value=", ".join(map(ascii, data))[:80])
@@ -83,7 +83,9 @@ def _add(path: Path, file: BoxLabels, entry: Any) -> None:
         crowd = bool(entry.get("iscrowd", 0))
         given = entry["bbox"]
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise _invalid(path, "has an annotation without image_id, category_id or bbox", value=ascii(entry)[:80]) from None
+        raise _invalid(
+            path, "has an annotation without image_id, category_id or bbox", value=ascii(entry)[:80]
+        ) from None
     image = file.images.get(number)
     if image is None:
         file.unknown_images.append(number)

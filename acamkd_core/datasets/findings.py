@@ -111,13 +111,14 @@ def class_findings(
         if role == "unlabelled":
             continue
         absent = [name for name, of_role in counts if not of_role.get(role, 0)]
-        if len(absent) == len(classes) and role != "train":
+        if len(absent) == len(classes):
             unit = {"pixels": "pixel", "boxes": "box", "images": "image"}[counted]
-            found.append(finding("dataset.nothing_to_score", role, len(absent), [], unit))
+            code = "dataset.nothing_to_learn" if role == "train" else "dataset.nothing_to_score"
+            found.append(finding(code, role, len(absent), [], unit))
         elif absent:
             found.append(finding(f"dataset.class_without_{counted}", role, len(absent), [], ", ".join(absent)))
     scored = [name for name, of_role in counts if not of_role.get("train", 0) and any(of_role.values())]
-    if scored:
+    if 0 < len(scored) < len(classes):  # all of them: nothing to learn, said above
         found.append(finding("dataset.class_never_trained", "train", len(scored), [], ", ".join(scored)))
     return found
 

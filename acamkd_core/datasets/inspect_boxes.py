@@ -70,7 +70,7 @@ def _image_findings(dataset: BoxDataset, seen: list[Seen]) -> list[Finding]:
 
 def _file_findings(dataset: BoxDataset, role: str, file: BoxLabels) -> list[Finding]:
     def names(ids: list[int]) -> list[str]:
-        return list(dict.fromkeys(file.images[number].file_name for number in ids))
+        return list(dict.fromkeys(dataset.image_name(role, number) for number in ids))
 
     def some(ids: list[int]) -> str:
         return ", ".join(map(str, sorted(set(ids))[:8]))
@@ -101,7 +101,8 @@ def _class_summaries(dataset: BoxDataset) -> list[ClassSummary]:
     images: dict[str, Counter[int]] = {role: Counter() for role in dataset.splits()}
     for role in dataset.splits():
         for item in dataset.items(role):
-            labels = dataset.boxes(item).labels.tolist()
+            found = dataset.boxes(item)
+            labels = found.labels[~found.crowd].tolist()  # nothing is trained on a crowd, and none is scored
             boxes[role].update(labels)
             images[role].update(set(labels))
     return [

@@ -40,7 +40,7 @@ class ClassSummary(BaseModel):
     name: str
     color: tuple[int, int, int]
     pixels: dict[str, int]
-    boxes: dict[str, int] = Field(default_factory=dict, description="Boxes of the class, for detection.")
+    boxes: dict[str, int] = Field(default_factory=dict, description="Boxes of the class without crowds, for detection.")
     images: dict[str, int] = Field(description="Images that contain the class.")
 
 

@@ -144,7 +144,7 @@ def empty_file(root: Path, data: dict[str, Any]) -> None:
         (unknown_image, "dataset.unknown_image", "error"),
         (unknown_category, "dataset.unknown_category", "error"),
         (no_size, "dataset.bad_boxes", "warning"),
-        (wholly_outside, "dataset.bad_boxes", "warning"),
+        (wholly_outside, "dataset.boxes_elsewhere", "error"),
         (no_number, "dataset.bad_boxes", "warning"),
         (partly_outside, "dataset.boxes_outside", "warning"),
         (other_size, "dataset.image_size", "error"),
@@ -166,7 +166,7 @@ def test_every_mistake_is_found(tmp_path: Path, spoil: Spoil, code: str, severit
     assert (found.severity, found.count) == (severity, 1)
 
 
-@pytest.mark.parametrize("spoil", [missing_image, listed_twice, unknown_image, unknown_category])
+@pytest.mark.parametrize("spoil", [missing_image, listed_twice, unknown_image, unknown_category, wholly_outside])
 def test_what_training_would_trip_over_is_refused_at_once(tmp_path: Path, spoil: Spoil) -> None:
     write_coco(tmp_path)
     data = annotations(4)
@@ -175,6 +175,102 @@ def test_what_training_would_trip_over_is_refused_at_once(tmp_path: Path, spoil:
     with pytest.raises(CoreError) as caught:
         opened(tmp_path)
     assert caught.value.info.field == "dataset.splits.train"
+
+
+def all_boxes(change: Callable[[list[float]], list[float]]) -> Callable[[dict[str, Any]], None]:
+    def apply(data: dict[str, Any]) -> None:
+        for one in data["annotations"]:
+            one["bbox"] = change(one["bbox"])
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (
+            all_boxes(lambda box: [2 * n for n in box]),
+            "dataset.boxes_elsewhere",
+            "3 boxes lie wholly outside their image",
+        ),
+        (
+            all_boxes(lambda box: [x / 60 for x in box]),
+            "dataset.boxes_in_fractions",
+            "9 of 9 boxes end within the first",
+        ),
+        (
+            all_boxes(lambda box: [box[0], box[1], box[0] + box[2] + 40, box[1] + box[3] + 60]),
+            "dataset.boxes_far_outside",
+            "9 of 9 boxes lie more outside than inside",
+        ),
+    ],
+)
+def test_boxes_in_other_units_are_refused_with_what_they_may_be(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], code: str, words: str
+) -> None:
+    write_coco(tmp_path)
+    data = annotations(4)
+    change(data)
+    store(tmp_path, "train", data)
+    found = [finding for finding in inspected(tmp_path).findings if finding.severity == "error"]
+    assert found[0].code == code
+    assert words in found[0].message
+    assert "pixels of the stored image" in (found[0].hint or "")
+    assert found[0].files[0].startswith("images/train/0")
+    with pytest.raises(CoreError, match=words):
+        opened(tmp_path)
+
+
+def test_two_boxes_mostly_outside_are_slips_and_are_cut(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    data = annotations(4)
+    for one in data["annotations"][:2]:
+        one["bbox"] = [-8, 5, 10, 10]
+    store(tmp_path, "train", data)
+    report = inspected(tmp_path)
+    assert report.ok
+    assert ("dataset.boxes_outside", 2) in {(finding.code, finding.count) for finding in report.findings}
+
+
+def no_annotations(data: dict[str, Any]) -> None:
+    data["annotations"] = []
+
+
+def crowds_only(data: dict[str, Any]) -> None:
+    for one in data["annotations"]:
+        one["iscrowd"] = 1
+
+
+def no_sizes(data: dict[str, Any]) -> None:
+    for one in data["annotations"]:
+        one["bbox"][2] = 0
+
+
+@pytest.mark.parametrize("spoil", [no_annotations, crowds_only, no_sizes])
+@pytest.mark.parametrize(("role", "code"), [("train", "dataset.nothing_to_learn"), ("val", "dataset.nothing_to_score")])
+def test_a_split_without_one_usable_box_is_an_error(
+    tmp_path: Path, spoil: Callable[[dict[str, Any]], None], role: str, code: str
+) -> None:
+    write_coco(tmp_path)
+    data = json.loads((tmp_path / f"annotations/{role}.json").read_text())
+    spoil(data)
+    store(tmp_path, role, data)
+    errors = [finding for finding in inspected(tmp_path).findings if finding.severity == "error"]
+    assert [(one.code, one.split) for one in errors] == [(code, role)]
+    assert "box" in errors[0].message
+
+
+def test_images_may_be_unlabelled_on_purpose(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    data = annotations(3, first=50)
+    paint(tmp_path, "more", data)
+    no_annotations(data)
+    store(tmp_path, "more", data)
+    report = inspect_dataset(opened(tmp_path, strict=False, splits={"unlabelled": "more"}))
+    assert report.ok
+    assert {finding.code for finding in report.findings} == {"dataset.category_gaps", "dataset.no_boxes"}
+    with pytest.raises(CoreError, match="no image with a box"):
+        opened(tmp_path, splits={"train": "more"}, empty_images="skip")
 
 
 def test_an_image_of_another_size_is_refused_when_loaded(tmp_path: Path) -> None:
@@ -233,7 +329,7 @@ def test_what_json_allows_and_coco_does_not_is_refused_by_name(
     info = caught.value.info
     assert info.code == "dataset.annotations_invalid"
     assert f"train.json has {words.removeprefix('has ')}" in info.message
-    assert info.hint and info.field and info.value
+    assert all((info.hint, info.field, info.value))
     info.model_dump_json()
 
 

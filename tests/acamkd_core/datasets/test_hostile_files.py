@@ -101,15 +101,18 @@ def test_a_name_that_is_no_text_is_refused_readably(tmp_path: Path) -> None:
     assert "caf\N{REPLACEMENT CHARACTER}.png" in str(caught.value)
 
 
-@pytest.mark.parametrize("role", ["val", "test"])
-def test_a_split_without_a_labelled_pixel_cannot_be_scored(tmp_path: Path, role: str) -> None:
+@pytest.mark.parametrize(
+    ("role", "code"),
+    [("train", "dataset.nothing_to_learn"), ("val", "dataset.nothing_to_score"), ("test", "dataset.nothing_to_score")],
+)
+def test_a_split_without_a_labelled_pixel_teaches_and_scores_nothing(tmp_path: Path, role: str, code: str) -> None:
     write_folder(tmp_path)
     for index in range(3):
         save(tmp_path / f"masks/{role}/{index:02d}.png", np.full((20, 30), 9, np.uint8))
     report = _inspect(tmp_path)
     assert not report.ok
     found = {(f.code, f.split, f.severity) for f in report.findings}
-    assert found == {("dataset.nothing_to_score", role, "error"), ("dataset.all_ignored", role, "warning")}
+    assert found == {(code, role, "error"), ("dataset.all_ignored", role, "warning")}
 
 
 def test_a_file_is_what_its_bytes_say_and_only_known_kinds_are_opened(tmp_path: Path) -> None:
@@ -175,4 +178,5 @@ def test_a_file_that_breaks_after_the_inspection_is_refused_by_name(tmp_path: Pa
         dataset.load(item)
     info = caught.value.info
     assert (info.code, info.field, info.value) == ("dataset.unreadable", "dataset", str(item.image))
-    assert "00.png" in info.message and info.hint
+    assert "00.png" in info.message
+    assert info.hint
