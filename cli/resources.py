@@ -215,11 +215,14 @@ def show_dataset(name: Annotated[str, typer.Argument(metavar="NAME")], output: O
 def inspect_dataset(
     target: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A registered name, or a folder here.")],
     task: DatasetTask = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Decode a folder's files, even if they were before; the server always does.")
+    ] = False,
     output: Output = Format.table,
 ) -> int:
     """Look at every file: a registered dataset by the server, a folder (with a / in it) here and now."""
     if Path(target).expanduser().is_dir() and ("/" in target or target.startswith((".", "~"))):
-        return _inspect_here(Path(target).expanduser().resolve(), task, output)
+        return _inspect_here(Path(target).expanduser().resolve(), task, output, again)
     server = client()
     server.datasets.inspect(target)
     info = server.datasets.wait(target)
@@ -229,15 +232,16 @@ def inspect_dataset(
     return FAILED if info.state == "failed" or info.errors else SUCCEEDED
 
 
-def _inspect_here(folder: Path, task: str | None, output: Format) -> int:
-    from acamkd_core.datasets.registry import inspect_dataset as look
+def _inspect_here(folder: Path, task: str | None, output: Format, again: bool) -> int:
+    from acamkd_core.datasets.inspection_cache import inspect_cached
     from acamkd_core.datasets.registry import open_dataset
     from acamkd_core.spec.job import InspectSpec, parse_job
+    from cli.run_folder import cache_folder
 
     given = {"kind": "inspect", "dataset": {"format": "auto", "root": str(folder)}, "task": task}
     spec = parse_job(given)
     assert isinstance(spec, InspectSpec)
-    report = look(open_dataset(spec.dataset, strict=False, task=spec.task))
+    report = inspect_cached(open_dataset(spec.dataset, strict=False, task=spec.task), cache_folder(), again=again)
     if not emit(report, output):
         print_report(report)
     return FAILED if any(finding.severity == "error" for finding in report.findings) else SUCCEEDED

@@ -81,6 +81,11 @@ class Dataset(Protocol):
     classes: list[ClassInfo]
     digest: str  # 12 hex digits over relative paths, sizes and classes: the version that users see
 
+    def fingerprint(self) -> str:
+        """Hex digits over all that an inspection depends on, files by size and time of change. Unlike `digest` it differs
+        between copies, and after a file was overwritten with as many other bytes."""
+        ...
+
     @property
     def ignore_id(self) -> int | None:
         """Mask id without a class; None where labels are no masks."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from acamkd_core.datasets.base import Boxes, ClassInfo, Item, Sample
 from acamkd_core.datasets.box_labels import BoxLabels
@@ -86,6 +87,11 @@ class BoxDataset(FileDataset):
         for role, file in files.items():
             self._items[role] = self._list(role, file, folders[role], channels, strict, skip_empty and role == "train")
         self.digest = self._digest()
+
+    def _facts(self) -> Any:
+        # What counts as a crowd is an option of VOC, and names of a list may be twice: neither is in the digest.
+        crowds = hashlib.sha256(b"".join(found.crowd.tobytes() for found in self._boxes.values())).hexdigest()
+        return crowds, [(file.notes, file.twice) for file in self.files.values()]
 
     def _inside_root(self, path: Path) -> bool:
         # Names in annotation files are foreign input: `..` must not lead out of the dataset, links are checked apart.

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from acamkd_core.datasets.base import ClassInfo, Item, Note, Sample
+from acamkd_core.datasets.base import ClassInfo, Item, Sample
 from acamkd_core.datasets.file_dataset import FileDataset
 from acamkd_core.datasets.masks import UNKNOWN_COLOR, read_ids, read_image, train_ids, unreadable
 from acamkd_core.datasets.paths import check_inside, check_name
@@ -49,7 +49,6 @@ class MaskDataset(FileDataset):
         self.mask_ignore_id = mask_ignore_id
         self.ignored_ids = frozenset({mask_ignore_id, *also_ignored})
         self._table, self.ignore_id = train_ids(classes, mask_ignore_id, also_ignored)
-        self.notes: list[Note] = []  # what listing the files showed; for inspection
 
     def load(self, item: Item) -> Sample:
         """Pixels of one item.
