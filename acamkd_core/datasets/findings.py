@@ -92,6 +92,18 @@ def sharing(dataset: Dataset, seen: list[Seen]) -> list[Finding]:
     ]
 
 
+def grey_images(dataset: Dataset, seen: list[Seen]) -> list[Finding]:
+    """Grey images (one channel, or three equal ones) of a dataset that is mostly in colour, split by split."""
+    decoded = [entry for entry in seen if entry.size is not None]
+    grey: dict[str, list[str]] = defaultdict(list)
+    for entry in decoded:
+        if entry.grey:
+            grey[entry.role].append(dataset.relative(entry.item.image))
+    if sum(map(len, grey.values())) > len(decoded) / 2:
+        return []
+    return [finding("dataset.grey_images", role, len(files), files, "") for role, files in grey.items()]
+
+
 def by_kind(seen: list[Seen]) -> dict[tuple[str, str], list[tuple[Seen, str]]]:
     """What was seen, by (code, role): entries with the detail of each."""
     grouped: dict[tuple[str, str], list[tuple[Seen, str]]] = defaultdict(list)

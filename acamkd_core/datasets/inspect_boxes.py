@@ -14,6 +14,7 @@ from acamkd_core.datasets.findings import (
     by_kind,
     class_findings,
     finding,
+    grey_images,
     look_at_image,
     sharing,
     walk,
@@ -37,6 +38,7 @@ def inspect_boxes(dataset: BoxDataset, *, progress: Progress | None = None, thre
     findings = [
         *_image_findings(dataset, seen),
         *sharing(dataset, seen),
+        *grey_images(dataset, seen),
         *class_findings(dataset, classes, "boxes"),
         *(one for role, file in dataset.files.items() for one in _file_findings(dataset, role, file)),
     ]

@@ -123,6 +123,11 @@ def same_picture(root: Path, data: dict[str, Any]) -> None:
     shutil.copy(root / "images/train/00.png", root / "images/train/01.png")
 
 
+def grey(root: Path, data: dict[str, Any]) -> None:
+    path = root / "images/train/02.png"
+    Image.open(path).convert("L").save(path)
+
+
 def class_without_boxes(root: Path, data: dict[str, Any]) -> None:
     data["annotations"] = [one for one in data["annotations"] if one["category_id"] != 90]
 
@@ -150,6 +155,7 @@ def empty_file(root: Path, data: dict[str, Any]) -> None:
         (other_size, "dataset.image_size", "error"),
         (in_two_splits, "dataset.shared_images", "warning"),
         (same_picture, "dataset.duplicate_images", "warning"),
+        (grey, "dataset.grey_images", "warning"),
         (class_without_boxes, "dataset.class_never_trained", "warning"),
         (damaged, "dataset.unreadable", "error"),
         (empty_file, "dataset.empty_file", "error"),
