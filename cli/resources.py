@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.inspection import print_findings, print_report
+from cli.inspection import print_details, print_report
 from cli.output import FAILED, SUCCEEDED, Format, Output, emit, metric, millions, number, parse_sets, say, score, table
 from cli.remote import client
 from cli.timm_networks import timm_networks
+
+if TYPE_CHECKING:
+    from acamkd_core.spec.api import DatasetInfo
 
 models = typer.Typer(help="Models that jobs produced, and what can be built.", invoke_without_command=True)
 datasets = typer.Typer(help="Datasets of the server.", invoke_without_command=True)
@@ -207,8 +210,16 @@ def show_dataset(name: Annotated[str, typer.Argument(metavar="NAME")], output: O
     info = client().datasets.get(name)
     if not emit(info, output):
         _dataset_table([info])
-        print_findings(info.report.get("findings") or [])
+        _print_stored(info)
     return SUCCEEDED
+
+
+def _print_stored(info: DatasetInfo) -> None:
+    """The report that the server keeps, if there is one yet."""
+    from acamkd_core.spec.inspection import InspectionReport
+
+    if info.report:
+        print_details(InspectionReport.model_validate(info.report))
 
 
 @datasets.command("inspect")
@@ -228,7 +239,7 @@ def inspect_dataset(
     info = server.datasets.wait(target)
     if not emit(info, output):
         _dataset_table([info])
-        print_findings(info.report.get("findings") or [])
+        _print_stored(info)
     return FAILED if info.state == "failed" or info.errors else SUCCEEDED
 
 

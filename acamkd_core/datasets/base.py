@@ -50,7 +50,9 @@ class Boxes:
 
 
 class Note(NamedTuple):
-    """Something that opening a dataset showed, for its inspection; `detail` is what the kind's sentence asks for."""
+    """Something that opening a dataset showed, for its inspection. `files` are as often there as they have the mistake;
+    `detail` is what the kind's sentence asks for.
+    """
 
     code: str
     role: str

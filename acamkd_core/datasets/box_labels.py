@@ -19,7 +19,7 @@ def notes_of(problems: dict[str, list[tuple[str, str]]], role: str) -> list[Note
         details = list(dict.fromkeys(detail for _, detail in rows if detail))
         told = ", ".join(details[:4]) + (" ..." if len(details) > 4 else "")
         if rows:
-            notes.append(Note(code, role, len(rows), list(dict.fromkeys(file for file, _ in rows)), told))
+            notes.append(Note(code, role, len(rows), [file for file, _ in rows], told))
     return notes
 
 

@@ -16,8 +16,16 @@ import numpy as np
 from acamkd_core.datasets.base import Dataset, Item, Note
 from acamkd_core.datasets.finding_kinds import in_words
 from acamkd_core.datasets.masks import is_turned, read_image
+from acamkd_core.datasets.worst_files import worst_files
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SizeCount, SplitSummary
+from acamkd_core.spec.inspection import (
+    ClassSummary,
+    Finding,
+    InspectionReport,
+    ObjectSizes,
+    SizeCount,
+    SplitSummary,
+)
 
 EXAMPLES = 10  # file names shown with a finding
 Progress = Callable[[int, int], None]
@@ -144,8 +152,9 @@ def write_up(
     classes: list[ClassSummary],
     ignore_id: int | None,
     started: float,
+    object_sizes: list[ObjectSizes] | None = None,
 ) -> InspectionReport:
-    """The report: errors first, the commonest image sizes, the seconds since `started` (monotonic)."""
+    """The report: errors first, the commonest image sizes, the worst files, the seconds since `started` (monotonic)."""
     sizes = Counter(entry.size for entry in seen if entry.size is not None)
     return InspectionReport(
         name=dataset.name,
@@ -153,16 +162,29 @@ def write_up(
         format=dataset.format,
         task=dataset.task,
         ignore_id=ignore_id,
-        findings=sorted(findings, key=lambda one: (one.severity != "error", one.code)),
+        findings=[
+            one.model_copy(update={"files": list(dict.fromkeys(one.files))[:EXAMPLES]})
+            for one in sorted(findings, key=lambda one: (one.severity != "error", one.code))
+        ],
         splits=splits,
         classes=classes,
         sizes=[SizeCount(height=h, width=w, count=n) for (h, w), n in sizes.most_common(20)],
+        object_sizes=object_sizes or [],
+        worst_files=worst_files(findings),
         seconds=round(time.monotonic() - started, 3),
     )
 
 
 def finding(code: str, role: str, count: int, files: list[str], detail: str) -> Finding:
-    """One finding in words. `files`: names to show; `detail`: what the sentence of its kind asks for."""
+    """One finding in words.
+
+    Args:
+        code: of its kind.
+        role: of the split.
+        count: how many files, boxes or classes.
+        files: all of them, as often as they have the mistake; `write_up` keeps a few.
+        detail: what the sentence of its kind asks for.
+    """
     severity, sentence, hint = in_words(code, count, detail)
     return Finding(
         code=code,
@@ -171,7 +193,7 @@ def finding(code: str, role: str, count: int, files: list[str], detail: str) -> 
         severity=severity,
         split=role,
         count=count,
-        files=sorted(files)[:EXAMPLES],
+        files=sorted(files),
     )
 
 

@@ -183,6 +183,34 @@ def test_what_training_would_trip_over_is_refused_at_once(tmp_path: Path, spoil:
     assert caught.value.info.field == "dataset.splits.train"
 
 
+def test_sizes_of_objects_are_counted_by_their_area_and_crowds_are_not(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    data = annotations(4)
+    for one, side in zip(data["annotations"], (7.9, 8, 15, 31.9, 32, 95.9, 96, 500, 20), strict=True):
+        one["area"] = side * side
+    data["annotations"][-1]["iscrowd"] = 1
+    store(tmp_path, "train", data)
+    sizes = inspected(tmp_path).object_sizes
+    assert [(one.side, one.below, one.boxes["train"]) for one in sizes] == [
+        (0, 8, 1), (8, 16, 2), (16, 32, 1), (32, 64, 1), (64, 96, 1), (96, 192, 1), (192, 384, 0), (384, None, 1),
+    ]  # fmt: skip
+    assert sum(one.boxes["val"] for one in sizes) == 6
+
+
+def test_the_worst_files_are_those_with_errors_then_those_with_most_mistakes(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    data = annotations(4)
+    partly = [-4, 5, 10, 10]
+    for at, box in ((0, partly), (3, partly), (4, partly), (5, [5, 5, 0, 10]), (6, [200, 5, 10, 10])):
+        data["annotations"][at]["bbox"] = box
+    store(tmp_path, "train", data)
+    worst = inspected(tmp_path).worst_files
+    assert [(one.file, one.errors, one.warnings) for one in worst] == [
+        ("images/train/02.png", 1, 0), ("images/train/01.png", 0, 3), ("images/train/00.png", 0, 1),
+    ]  # fmt: skip
+    assert worst[1].codes == ["dataset.bad_boxes", "dataset.boxes_outside"]
+
+
 def all_boxes(change: Callable[[list[float]], list[float]]) -> Callable[[dict[str, Any]], None]:
     def apply(data: dict[str, Any]) -> None:
         for one in data["annotations"]:
