@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,8 @@ def notes_of(problems: dict[str, list[tuple[str, str]]], role: str) -> list[Note
     return notes
 
 
+# Pixels of an image at most. A number that is no smaller (NaN is none either) is a mistake, and 1e39 has no float32.
+HUGE = 1e12
 # Boxes that merely stick out are usual: COCO's and VOC's by a pixel, those of whole people by more (CrowdHuman, MOT). They
 # are cut. Numbers in other units, for images of another size, or corners in place of sizes show in other ways: a box has no
 # pixel of its image, many boxes lie more outside than inside, or boxes of 0 to 1 end within the first pixel.
@@ -91,7 +92,7 @@ class BoxLabels:
         size = area if area is not None else own
         if not image.height:
             return
-        if not all(map(math.isfinite, (*box, size))) or x2 <= x1 or y2 <= y1:
+        if not all(abs(value) < HUGE for value in (*box, size)) or x2 <= x1 or y2 <= y1:
             self.bad.append(image.id)
             return
         if x1 >= image.width or y1 >= image.height or x2 <= 0 or y2 <= 0:

@@ -367,7 +367,10 @@ def test_what_json_allows_and_coco_does_not_is_refused_by_name(
     info.model_dump_json()
 
 
-@pytest.mark.parametrize("change", [{"area": 10**400}, {"bbox": [10**400, 5, 10, 10]}, {"bbox": 7}, {"area": "wide"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"area": 10**400}, {"bbox": [10**400, 5, 10, 10]}, {"bbox": [4, 5, 1e39, 10]}, {"bbox": 7}, {"area": "wide"}],
+)
 def test_a_box_with_a_number_that_is_none_is_a_finding(tmp_path: Path, change: dict[str, Any]) -> None:
     write_coco(tmp_path)
     data = annotations(4)
