@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.inspection import print_findings, print_report
+from cli.inspection import print_details, print_report
 from cli.output import FAILED, SUCCEEDED, Format, Output, emit, metric, millions, number, parse_sets, say, score, table
 from cli.remote import client
 from cli.timm_networks import timm_networks
+
+if TYPE_CHECKING:
+    from acamkd_core.spec.api import DatasetInfo
 
 models = typer.Typer(help="Models that jobs produced, and what can be built.", invoke_without_command=True)
 datasets = typer.Typer(help="Datasets of the server.", invoke_without_command=True)
@@ -207,37 +210,49 @@ def show_dataset(name: Annotated[str, typer.Argument(metavar="NAME")], output: O
     info = client().datasets.get(name)
     if not emit(info, output):
         _dataset_table([info])
-        print_findings(info.report.get("findings") or [])
+        _print_stored(info)
     return SUCCEEDED
+
+
+def _print_stored(info: DatasetInfo) -> None:
+    """The report that the server keeps, if there is one yet."""
+    from acamkd_core.spec.inspection import InspectionReport
+
+    if info.report:
+        print_details(InspectionReport.model_validate(info.report))
 
 
 @datasets.command("inspect")
 def inspect_dataset(
     target: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="A registered name, or a folder here.")],
     task: DatasetTask = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Decode a folder's files, even if they were before; the server always does.")
+    ] = False,
     output: Output = Format.table,
 ) -> int:
     """Look at every file: a registered dataset by the server, a folder (with a / in it) here and now."""
     if Path(target).expanduser().is_dir() and ("/" in target or target.startswith((".", "~"))):
-        return _inspect_here(Path(target).expanduser().resolve(), task, output)
+        return _inspect_here(Path(target).expanduser().resolve(), task, output, again)
     server = client()
     server.datasets.inspect(target)
     info = server.datasets.wait(target)
     if not emit(info, output):
         _dataset_table([info])
-        print_findings(info.report.get("findings") or [])
+        _print_stored(info)
     return FAILED if info.state == "failed" or info.errors else SUCCEEDED
 
 
-def _inspect_here(folder: Path, task: str | None, output: Format) -> int:
-    from acamkd_core.datasets.registry import inspect_dataset as look
+def _inspect_here(folder: Path, task: str | None, output: Format, again: bool) -> int:
+    from acamkd_core.datasets.inspection_cache import inspect_cached
     from acamkd_core.datasets.registry import open_dataset
     from acamkd_core.spec.job import InspectSpec, parse_job
+    from cli.run_folder import cache_folder
 
     given = {"kind": "inspect", "dataset": {"format": "auto", "root": str(folder)}, "task": task}
     spec = parse_job(given)
     assert isinstance(spec, InspectSpec)
-    report = look(open_dataset(spec.dataset, strict=False, task=spec.task))
+    report = inspect_cached(open_dataset(spec.dataset, strict=False, task=spec.task), cache_folder(), again=again)
     if not emit(report, output):
         print_report(report)
     return FAILED if any(finding.severity == "error" for finding in report.findings) else SUCCEEDED

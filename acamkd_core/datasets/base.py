@@ -50,7 +50,9 @@ class Boxes:
 
 
 class Note(NamedTuple):
-    """Something that opening a dataset showed, for its inspection; `detail` is what the kind's sentence asks for."""
+    """Something that opening a dataset showed, for its inspection. `files` are as often there as they have the mistake;
+    `detail` is what the kind's sentence asks for.
+    """
 
     code: str
     role: str
@@ -80,6 +82,11 @@ class Dataset(Protocol):
     task: str
     classes: list[ClassInfo]
     digest: str  # 12 hex digits over relative paths, sizes and classes: the version that users see
+
+    def fingerprint(self) -> str:
+        """Hex digits over all that an inspection depends on, files by size and time of change. Unlike `digest` it differs
+        between copies, and after a file was overwritten with as many other bytes."""
+        ...
 
     @property
     def ignore_id(self) -> int | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from acamkd_core.datasets.base import Boxes, ClassInfo, Item, Sample
 from acamkd_core.datasets.box_labels import BoxLabels
@@ -28,6 +30,7 @@ class BoxDataset(FileDataset):
     def __init__(self, root: Path, *, name: str, roots: Sequence[Path]) -> None:
         super().__init__(root, name=name, roots=roots)
         self.files: dict[str, BoxLabels] = {}
+        self._folders: dict[str, Path] = {}
         self.classes: list[ClassInfo] = []
         self._boxes: dict[Path, Boxes] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}  # height and width that the labels state
@@ -47,6 +50,8 @@ class BoxDataset(FileDataset):
             raise CoreError(
                 "dataset.image_size",
                 f"{item.image.name} is {image.shape[1]}x{image.shape[0]}, its labels say {stated[1]}x{stated[0]}",
+                hint="boxes would sit in the wrong place: scale them, or correct width and height",
+                field="dataset",
                 value=self.relative(item.image),
             )
         return Sample(image, self._boxes[item.image])
@@ -59,6 +64,10 @@ class BoxDataset(FileDataset):
         """Height and width of an image according to its labels."""
         return self._sizes.get(item.image)
 
+    def image_name(self, role: str, number: int) -> str:
+        """The name of an image of a split, from its id in the labels."""
+        return self.relative(self._folders[role] / self.files[role].images[number].file_name)
+
     def _found(
         self, files: dict[str, BoxLabels], folders: dict[str, Path], *, strict: bool, skip_empty: bool = False
     ) -> None:
@@ -70,12 +79,19 @@ class BoxDataset(FileDataset):
             strict: refuse what would only show after hours of training.
             skip_empty: leave training images without a box out.
         """
-        self.files = files
+        self.files, self._folders = files, folders
         self.classes = self._classes()
+        for role, file in files.items():
+            file.notes += file.misplaced(role, partial(self.image_name, role))
         channels = {info.id: channel for channel, info in enumerate(self.classes)}
         for role, file in files.items():
             self._items[role] = self._list(role, file, folders[role], channels, strict, skip_empty and role == "train")
         self.digest = self._digest()
+
+    def _facts(self) -> Any:
+        # What counts as a crowd is an option of VOC, and names of a list may be twice: neither is in the digest.
+        crowds = hashlib.sha256(b"".join(found.crowd.tobytes() for found in self._boxes.values())).hexdigest()
+        return crowds, [(file.notes, file.twice) for file in self.files.values()]
 
     def _inside_root(self, path: Path) -> bool:
         # Names in annotation files are foreign input: `..` must not lead out of the dataset, links are checked apart.
@@ -144,8 +160,9 @@ class BoxDataset(FileDataset):
         if strict:
             self._refuse(role, file, missing)
         if not items:
+            lacks = "lists no image with a box: all are left out" if file.images else "lists no image"
             raise CoreError(
-                "dataset.empty_split", f"{file.path.name} lists no image", field=f"dataset.splits.{role}", value=role
+                "dataset.empty_split", f"{file.path.name} {lacks}", field=f"dataset.splits.{role}", value=role
             )
         return sorted(items, key=lambda item: item.image)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from acamkd_core.datasets.box_dataset import BoxDataset
 from acamkd_core.datasets.box_labels import BoxLabels
 from acamkd_core.datasets.coco_file import read_coco
-from acamkd_core.datasets.paths import check_inside
+from acamkd_core.datasets.paths import check_inside, is_file
 from acamkd_core.spec.datasets import CocoDataset
 from acamkd_core.spec.errors import CoreError
 
@@ -70,7 +70,7 @@ class CocoFolder(BoxDataset):
             path = self.root / name
             if path.is_file() and self._inside_root(path):
                 check_inside(path, self._roots, name)
-                return read_coco(path, split)
+                return read_coco(path, split, labelled=role != "unlabelled")
         raise CoreError(
             "dataset.missing_split",
             f"there is no annotation file for the split {role!r}",
@@ -85,10 +85,6 @@ class CocoFolder(BoxDataset):
         candidates += [file.path.parent] if spec.image_folder is None else []
         first = next(iter(file.images.values()), None)
         for folder in candidates:
-            if (
-                first is not None
-                and self._inside_root(folder / first.file_name)
-                and (folder / first.file_name).is_file()
-            ):
+            if first is not None and self._inside_root(folder / first.file_name) and is_file(folder / first.file_name):
                 return folder
         return next((folder for folder in candidates if folder.is_dir()), candidates[0])

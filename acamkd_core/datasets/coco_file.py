@@ -10,9 +10,17 @@ from typing import Any
 from acamkd_core.datasets.box_labels import BoxLabels, ListedImage
 from acamkd_core.spec.errors import CoreError
 
+MAX_SIDE = 1_000_000  # pixels; a stated side of more is no side of an image
 
-def read_coco(path: Path, split: str) -> BoxLabels:
+
+def read_coco(path: Path, split: str, *, labelled: bool = True) -> BoxLabels:
     """Read an annotation file.
+
+    Args:
+        path: the file.
+        split: its name, for messages.
+        labelled: it must have `annotations`; False takes images only: COCO publishes its unlabelled ones without that
+            list.
 
     Raises:
         CoreError: `dataset.annotations_invalid`, naming the file and the entry.
@@ -20,10 +28,17 @@ def read_coco(path: Path, split: str) -> BoxLabels:
     try:
         content = path.read_bytes()
         data = json.loads(content)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, numbers of 5,000 digits
         raise _invalid(path, f"cannot be read as JSON: {error}") from None
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "categories")):
-        raise _invalid(path, "needs the lists `images`, `annotations` and `categories`")
+    if not isinstance(data, dict):
+        raise _invalid(path, "is no JSON object", value=ascii(data)[:80])
+    if not labelled:
+        data["annotations"] = []
+    for key in ("images", "annotations", "categories"):
+        if key not in data:
+            raise _invalid(path, f"has no list `{key}`", value=", ".join(map(ascii, data))[:80])
+        if not isinstance(data[key], list):
+            raise _invalid(path, f"has `{key}` that is no list", value=ascii(data[key])[:80])
     file = BoxLabels(path, split, hashlib.sha256(content).hexdigest(), _categories(path, data["categories"]))
     names: set[str] = set()
     for entry in data["images"]:
@@ -33,7 +48,7 @@ def read_coco(path: Path, split: str) -> BoxLabels:
             continue
         names.add(image.file_name)
         file.images[image.id] = image
-    for entry in data.get("annotations") or []:
+    for entry in data["annotations"]:
         _add(path, file, entry)
     return file
 
@@ -42,8 +57,8 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for entry in entries:
         number, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(number, int) or isinstance(number, bool) or not isinstance(name, str) or not name:
-            raise _invalid(path, "has a category without an id or a name", value=str(entry)[:80])
+        if not isinstance(number, int) or isinstance(number, bool) or not isinstance(name, str) or not _is_text(name):
+            raise _invalid(path, "has a category without an id or a name", value=ascii(entry)[:80])
         if number in categories or name in categories.values():
             raise _invalid(path, f"has the category {name!r} ({number}) twice", value=number)
         categories[number] = name
@@ -55,10 +70,10 @@ def _categories(path: Path, entries: list[Any]) -> dict[int, str]:
 def _image(path: Path, entry: Any) -> ListedImage:
     try:
         image = ListedImage(int(entry["id"]), str(entry["file_name"]), int(entry["height"]), int(entry["width"]))
-    except (KeyError, TypeError, ValueError):
-        raise _invalid(path, "has an image without id, file_name, height or width", value=str(entry)[:80]) from None
-    if not image.file_name or image.height < 1 or image.width < 1:
-        raise _invalid(path, f"has an impossible image {image.file_name!r}", value=str(entry)[:80])
+    except (KeyError, TypeError, ValueError, OverflowError):  # OverflowError: Infinity, which Python's JSON reads
+        raise _invalid(path, "has an image without id, file_name, height or width", value=ascii(entry)[:80]) from None
+    if not _is_text(image.file_name) or not (1 <= image.height < MAX_SIDE and 1 <= image.width < MAX_SIDE):
+        raise _invalid(path, f"has an impossible image {image.file_name!a:.80}", value=ascii(entry)[:80])
     return image
 
 
@@ -67,8 +82,10 @@ def _add(path: Path, file: BoxLabels, entry: Any) -> None:
         number, category = int(entry["image_id"]), int(entry["category_id"])
         crowd = bool(entry.get("iscrowd", 0))
         given = entry["bbox"]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise _invalid(path, "has an annotation without image_id, category_id or bbox", value=str(entry)[:80]) from None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise _invalid(
+            path, "has an annotation without image_id, category_id or bbox", value=ascii(entry)[:80]
+        ) from None
     image = file.images.get(number)
     if image is None:
         file.unknown_images.append(number)
@@ -79,10 +96,15 @@ def _add(path: Path, file: BoxLabels, entry: Any) -> None:
     try:
         x, y, width, height = (float(value) for value in given)
         area = float(entry["area"]) if entry.get("area") is not None else width * height
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         file.bad.append(number)
         return
     file.add(image, (x, y, x + width, y + height), category, crowd=crowd, area=area)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be shown and sent: JSON can hold halves of characters, which no encoding has."""
+    return bool(name) and name == name.encode(errors="ignore").decode()
 
 
 def _invalid(path: Path, message: str, value: Any = None) -> CoreError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from acamkd_core.datasets.base import Item
+from acamkd_core.datasets.base import ClassInfo, Item, Note
 from acamkd_core.spec.errors import CoreError
 
 
@@ -19,14 +21,18 @@ class FileDataset:
 
     Attributes:
         format: of the spec's formats, the one that it is read by.
+        notes: what listing the files showed; for inspection.
     """
 
     format: str
+    task: str
+    classes: list[ClassInfo]
 
     def __init__(self, root: Path, *, name: str, roots: Sequence[Path]) -> None:
         self.root = root
         self.name = name
         self.digest = ""
+        self.notes: list[Note] = []
         self._roots = tuple(roots)
         self._items: dict[str, list[Item]] = {}
 
@@ -42,6 +48,25 @@ class FileDataset:
             )
         return self._items[split]
 
+    def fingerprint(self) -> str:
+        """See `base.Dataset`."""
+        lines = [f"{self.root} {self.format} {self.task} {self.digest}", repr(self.classes), repr(self._facts())]
+        pairs = ((item.image, item.label) for items in self._items.values() for item in items)
+        lines += [f"{path} {_state(path)}" for path in sorted({path for pair in pairs for path in pair if path})]
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+    def _facts(self) -> Any:
+        """What opening showed beyond files and classes."""
+        return self.notes
+
     def relative(self, path: Path) -> str:
         """A file's name as users know it: relative to the dataset's folder."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name
+
+
+def _state(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return "missing"
+    return f"{found.st_size} {found.st_mtime_ns}"

@@ -6,9 +6,13 @@ import re
 
 from acamkd_core.spec.inspection import Severity
 
+UNITS = (
+    "boxes are in pixels of the stored image: these may be fractions of it (0 to 1), corners where width and height are due, "
+    "or of images before they were made smaller"
+)
 # Code -> (severity, sentence with {count}, {detail} and [one|many] of it, hint). An error is what loading a sample would fail on;
-# what makes results doubtful is a warning, as the owner of the data may have reasons. A split that is to be scored and
-# has no label at all is an error too: every student would score 0 on it.
+# what makes results doubtful is a warning, as the owner of the data may have reasons. A split that is to be scored or trained
+# on and has no label at all is an error too: every student would score 0. So are boxes that cannot be meant: see `box_labels`.
 KINDS: dict[str, tuple[Severity, str, str | None]] = {
     "dataset.unreadable": ("error", "{count} [file|files] cannot be read ({detail})", "replace or remove them"),
     "dataset.empty_file": (
@@ -80,8 +84,23 @@ KINDS: dict[str, tuple[Severity, str, str | None]] = {
     ),
     "dataset.bad_boxes": (
         "warning",
-        "{count} [box|boxes] [has|have] no size, [lies|lie] outside [its|their] image, or [is|are] no numbers: [it is|they are] left out ({detail})",
+        "{count} [box|boxes] [has|have] no size, or [is|are] no numbers: [it is|they are] left out ({detail})",
         None,
+    ),
+    "dataset.boxes_elsewhere": (
+        "error",
+        "{count} [box|boxes] [lies|lie] wholly outside [its|their] image ({detail})",
+        UNITS,
+    ),
+    "dataset.boxes_far_outside": (
+        "error",
+        "{count} of {detail} boxes lie more outside than inside their images (a tenth may)",
+        UNITS,
+    ),
+    "dataset.boxes_in_fractions": (
+        "error",
+        "{count} of {detail} boxes [ends|end] within the first pixel of [its|their] image, as fractions of it do",
+        UNITS,
     ),
     "dataset.boxes_outside": (
         "warning",
@@ -173,6 +192,11 @@ KINDS: dict[str, tuple[Severity, str, str | None]] = {
     "dataset.class_without_images": ("warning", "{count} [class|classes] [has|have] no image: {detail}", None),
     "dataset.class_without_boxes": ("warning", "{count} [class|classes] [has|have] no box: {detail}", None),
     "dataset.class_without_pixels": ("warning", "{count} [class|classes] [has|have] no pixel: {detail}", None),
+    "dataset.nothing_to_learn": (
+        "error",
+        "the split has no {detail} to learn from",
+        "label its images, or list them as `splits.unlabelled` beside labelled ones",
+    ),
     "dataset.nothing_to_score": ("error", "the split has no labelled {detail}", "label some of its images"),
     "dataset.class_never_trained": (
         "warning",

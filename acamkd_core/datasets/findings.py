@@ -16,8 +16,16 @@ import numpy as np
 from acamkd_core.datasets.base import Dataset, Item, Note
 from acamkd_core.datasets.finding_kinds import in_words
 from acamkd_core.datasets.masks import is_turned, read_image
+from acamkd_core.datasets.worst_files import worst_files
 from acamkd_core.spec.errors import CoreError
-from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SizeCount, SplitSummary
+from acamkd_core.spec.inspection import (
+    ClassSummary,
+    Finding,
+    InspectionReport,
+    ObjectSizes,
+    SizeCount,
+    SplitSummary,
+)
 
 EXAMPLES = 10  # file names shown with a finding
 Progress = Callable[[int, int], None]
@@ -92,6 +100,18 @@ def sharing(dataset: Dataset, seen: list[Seen]) -> list[Finding]:
     ]
 
 
+def grey_images(dataset: Dataset, seen: list[Seen]) -> list[Finding]:
+    """Grey images (one channel, or three equal ones) of a dataset that is mostly in colour, split by split."""
+    decoded = [entry for entry in seen if entry.size is not None]
+    grey: dict[str, list[str]] = defaultdict(list)
+    for entry in decoded:
+        if entry.grey:
+            grey[entry.role].append(dataset.relative(entry.item.image))
+    if sum(map(len, grey.values())) > len(decoded) / 2:
+        return []
+    return [finding("dataset.grey_images", role, len(files), files, "") for role, files in grey.items()]
+
+
 def by_kind(seen: list[Seen]) -> dict[tuple[str, str], list[tuple[Seen, str]]]:
     """What was seen, by (code, role): entries with the detail of each."""
     grouped: dict[tuple[str, str], list[tuple[Seen, str]]] = defaultdict(list)
@@ -111,13 +131,14 @@ def class_findings(
         if role == "unlabelled":
             continue
         absent = [name for name, of_role in counts if not of_role.get(role, 0)]
-        if len(absent) == len(classes) and role != "train":
+        if len(absent) == len(classes):
             unit = {"pixels": "pixel", "boxes": "box", "images": "image"}[counted]
-            found.append(finding("dataset.nothing_to_score", role, len(absent), [], unit))
+            code = "dataset.nothing_to_learn" if role == "train" else "dataset.nothing_to_score"
+            found.append(finding(code, role, len(absent), [], unit))
         elif absent:
             found.append(finding(f"dataset.class_without_{counted}", role, len(absent), [], ", ".join(absent)))
     scored = [name for name, of_role in counts if not of_role.get("train", 0) and any(of_role.values())]
-    if scored:
+    if 0 < len(scored) < len(classes):  # all of them: nothing to learn, said above
         found.append(finding("dataset.class_never_trained", "train", len(scored), [], ", ".join(scored)))
     return found
 
@@ -131,8 +152,9 @@ def write_up(
     classes: list[ClassSummary],
     ignore_id: int | None,
     started: float,
+    object_sizes: list[ObjectSizes] | None = None,
 ) -> InspectionReport:
-    """The report: errors first, the commonest image sizes, the seconds since `started` (monotonic)."""
+    """The report: errors first, the commonest image sizes, the worst files, the seconds since `started` (monotonic)."""
     sizes = Counter(entry.size for entry in seen if entry.size is not None)
     return InspectionReport(
         name=dataset.name,
@@ -140,16 +162,29 @@ def write_up(
         format=dataset.format,
         task=dataset.task,
         ignore_id=ignore_id,
-        findings=sorted(findings, key=lambda one: (one.severity != "error", one.code)),
+        findings=[
+            one.model_copy(update={"files": list(dict.fromkeys(one.files))[:EXAMPLES]})
+            for one in sorted(findings, key=lambda one: (one.severity != "error", one.code))
+        ],
         splits=splits,
         classes=classes,
         sizes=[SizeCount(height=h, width=w, count=n) for (h, w), n in sizes.most_common(20)],
+        object_sizes=object_sizes or [],
+        worst_files=worst_files(findings),
         seconds=round(time.monotonic() - started, 3),
     )
 
 
 def finding(code: str, role: str, count: int, files: list[str], detail: str) -> Finding:
-    """One finding in words. `files`: names to show; `detail`: what the sentence of its kind asks for."""
+    """One finding in words.
+
+    Args:
+        code: of its kind.
+        role: of the split.
+        count: how many files, boxes or classes.
+        files: all of them, as often as they have the mistake; `write_up` keeps a few.
+        detail: what the sentence of its kind asks for.
+    """
     severity, sentence, hint = in_words(code, count, detail)
     return Finding(
         code=code,
@@ -158,7 +193,7 @@ def finding(code: str, role: str, count: int, files: list[str], detail: str) -> 
         severity=severity,
         split=role,
         count=count,
-        files=sorted(files)[:EXAMPLES],
+        files=sorted(files),
     )
 
 

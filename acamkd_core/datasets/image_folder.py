@@ -70,7 +70,6 @@ class ImageFolder(FileDataset):
         name: str | None = None,
     ) -> None:
         super().__init__(root, name=name or root.name, roots=roots)
-        self.notes: list[Note] = []  # what listing the files showed; for inspection
         train = self._split("train", spec.splits.train)
         folders = self._labelled("train", train)
         self.classes = [ClassInfo(at, folder.name, automatic_color(at)) for at, folder in enumerate(folders)]

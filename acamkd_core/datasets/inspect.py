@@ -13,6 +13,7 @@ from acamkd_core.datasets.findings import (
     by_kind,
     class_findings,
     finding,
+    grey_images,
     look_at_image,
     sharing,
     walk,
@@ -38,6 +39,7 @@ def inspect_masks(dataset: MaskDataset, *, progress: Progress | None = None, thr
     findings = [
         *_file_findings(dataset, seen),
         *sharing(dataset, seen),
+        *grey_images(dataset, seen),
         *class_findings(dataset, classes, "pixels"),
         *(finding(*note) for note in dataset.notes),
     ]

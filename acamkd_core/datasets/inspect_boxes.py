@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+import numpy as np
+
 from acamkd_core.datasets.base import Item
 from acamkd_core.datasets.box_dataset import BoxDataset
 from acamkd_core.datasets.box_labels import BoxLabels
@@ -14,13 +16,16 @@ from acamkd_core.datasets.findings import (
     by_kind,
     class_findings,
     finding,
+    grey_images,
     look_at_image,
     sharing,
     walk,
     write_up,
 )
 from acamkd_core.datasets.paths import is_file
-from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, SplitSummary
+from acamkd_core.spec.inspection import ClassSummary, Finding, InspectionReport, ObjectSizes, SplitSummary
+
+SIDES = [0, 8, 16, 32, 64, 96, 192, 384]  # pixels, with COCO's 32 and 96 among them
 
 
 def inspect_boxes(dataset: BoxDataset, *, progress: Progress | None = None, threads: int = 4) -> InspectionReport:
@@ -37,11 +42,21 @@ def inspect_boxes(dataset: BoxDataset, *, progress: Progress | None = None, thre
     findings = [
         *_image_findings(dataset, seen),
         *sharing(dataset, seen),
+        *grey_images(dataset, seen),
         *class_findings(dataset, classes, "boxes"),
         *(one for role, file in dataset.files.items() for one in _file_findings(dataset, role, file)),
     ]
     splits = [_split_summary(dataset, role) for role in dataset.splits()]
-    return write_up(dataset, seen, findings, splits=splits, classes=classes, ignore_id=None, started=start)
+    return write_up(
+        dataset,
+        seen,
+        findings,
+        splits=splits,
+        classes=classes,
+        ignore_id=None,
+        started=start,
+        object_sizes=_object_sizes(dataset),
+    )
 
 
 def _look(dataset: BoxDataset, role: str, item: Item) -> Seen:
@@ -70,7 +85,7 @@ def _image_findings(dataset: BoxDataset, seen: list[Seen]) -> list[Finding]:
 
 def _file_findings(dataset: BoxDataset, role: str, file: BoxLabels) -> list[Finding]:
     def names(ids: list[int]) -> list[str]:
-        return list(dict.fromkeys(file.images[number].file_name for number in ids))
+        return [dataset.image_name(role, number) for number in ids]
 
     def some(ids: list[int]) -> str:
         return ", ".join(map(str, sorted(set(ids))[:8]))
@@ -84,8 +99,8 @@ def _file_findings(dataset: BoxDataset, role: str, file: BoxLabels) -> list[Find
         detail = some(file.unknown_categories)
         found.append(finding("dataset.unknown_category", role, len(file.unknown_categories), [], detail))
     if file.bad:
-        shown = names(file.bad)
-        found.append(finding("dataset.bad_boxes", role, len(file.bad), shown, f"in {len(shown)} images"))
+        told = f"in {len(set(file.bad))} images"
+        found.append(finding("dataset.bad_boxes", role, len(file.bad), names(file.bad), told))
     if file.outside:
         found.append(finding("dataset.boxes_outside", role, len(file.outside), names(file.outside), ""))
     found += [finding(*note) for note in file.notes]
@@ -101,7 +116,8 @@ def _class_summaries(dataset: BoxDataset) -> list[ClassSummary]:
     images: dict[str, Counter[int]] = {role: Counter() for role in dataset.splits()}
     for role in dataset.splits():
         for item in dataset.items(role):
-            labels = dataset.boxes(item).labels.tolist()
+            found = dataset.boxes(item)
+            labels = found.labels[~found.crowd].tolist()  # nothing is trained on a crowd, and none is scored
             boxes[role].update(labels)
             images[role].update(set(labels))
     return [
@@ -115,6 +131,19 @@ def _class_summaries(dataset: BoxDataset) -> list[ClassSummary]:
             images={role: counts[index] for role, counts in images.items()},
         )
         for index, info in enumerate(dataset.classes)
+    ]
+
+
+def _object_sizes(dataset: BoxDataset) -> list[ObjectSizes]:
+    roles = [role for role in dataset.splits() if role != "unlabelled"]
+    counts = {}
+    for role in roles:
+        found = [dataset.boxes(item) for item in dataset.items(role)]
+        areas = np.concatenate([boxes.area[~boxes.crowd] for boxes in found])
+        counts[role] = np.histogram(np.sqrt(np.maximum(areas, 0)), bins=[*SIDES, np.inf])[0].tolist()
+    return [
+        ObjectSizes(side=side, below=below, boxes={role: counts[role][at] for role in roles})
+        for at, (side, below) in enumerate(zip(SIDES, [*SIDES[1:], None], strict=True))
     ]
 
 

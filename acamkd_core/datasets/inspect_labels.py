@@ -13,6 +13,7 @@ from acamkd_core.datasets.findings import (
     by_kind,
     class_findings,
     finding,
+    grey_images,
     look_at_image,
     sharing,
     walk,
@@ -42,7 +43,8 @@ def inspect_labels(dataset: ImageFolder, *, progress: Progress | None = None, th
         ),
         *sharing(dataset, seen),
         *_contradictions(dataset, seen),
-        *_outliers(dataset, seen),
+        *grey_images(dataset, seen),
+        *_tiny_images(dataset, seen),
         *class_findings(dataset, classes, "images"),
         *_notes(dataset),
     ]
@@ -81,20 +83,16 @@ def _contradictions(dataset: ImageFolder, seen: list[Seen]) -> list[Finding]:
     return [finding("dataset.contradicting_labels", role, len(files), files, "") for role, files in found.items()]
 
 
-def _outliers(dataset: ImageFolder, seen: list[Seen]) -> list[Finding]:
-    """Grey images among coloured ones, and tiny ones among large ones, split by split."""
-    decoded = [entry for entry in seen if entry.size is not None]
-    sides = [min(entry.size) for entry in decoded if entry.size is not None]
-    odd: dict[tuple[str, str], list[str]] = defaultdict(list)
-    some_grey = 0 < sum(entry.grey for entry in decoded) <= len(decoded) / 2
-    large = bool(sides) and statistics.median(sides) >= LARGE
-    for entry, side in zip(decoded, sides, strict=True):
-        name = dataset.relative(entry.item.image)
-        if some_grey and entry.grey:
-            odd["dataset.grey_images", entry.role].append(name)
-        if large and side < TINY:
-            odd["dataset.tiny_images", entry.role].append(name)
-    return [finding(code, role, len(files), files, str(TINY)) for (code, role), files in odd.items()]
+def _tiny_images(dataset: ImageFolder, seen: list[Seen]) -> list[Finding]:
+    """Tiny images among large ones, split by split."""
+    sides = [(entry, min(entry.size)) for entry in seen if entry.size is not None]
+    if not sides or statistics.median(side for _, side in sides) < LARGE:
+        return []
+    tiny: dict[str, list[str]] = defaultdict(list)
+    for entry, side in sides:
+        if side < TINY:
+            tiny[entry.role].append(dataset.relative(entry.item.image))
+    return [finding("dataset.tiny_images", role, len(files), files, str(TINY)) for role, files in tiny.items()]
 
 
 def _class_summaries(dataset: ImageFolder) -> list[ClassSummary]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from acamkd_core.datasets.base import ClassInfo, Item, Note, Sample
+from acamkd_core.datasets.base import ClassInfo, Item, Sample
 from acamkd_core.datasets.file_dataset import FileDataset
 from acamkd_core.datasets.masks import UNKNOWN_COLOR, read_ids, read_image, train_ids, unreadable
 from acamkd_core.datasets.paths import check_inside, check_name
@@ -49,7 +49,6 @@ class MaskDataset(FileDataset):
         self.mask_ignore_id = mask_ignore_id
         self.ignored_ids = frozenset({mask_ignore_id, *also_ignored})
         self._table, self.ignore_id = train_ids(classes, mask_ignore_id, also_ignored)
-        self.notes: list[Note] = []  # what listing the files showed; for inspection
 
     def load(self, item: Item) -> Sample:
         """Pixels of one item.
@@ -65,6 +64,8 @@ class MaskDataset(FileDataset):
             raise CoreError(
                 "dataset.size_mismatch",
                 f"{item.image.name} is {image.shape[1]}x{image.shape[0]}, its mask {raw.shape[1]}x{raw.shape[0]}",
+                hint="`acamkd datasets inspect` lists all such files",
+                field="dataset",
                 value=self.relative(item.image),
             )
         target = self._table[raw]
@@ -75,6 +76,7 @@ class MaskDataset(FileDataset):
                 "dataset.ids_outside_classes",
                 f"mask {item.label.name} holds {shown}, which no class in {self.classes_from} has",
                 hint="add the class, or make it the ignore id",
+                field="dataset",
                 value=self.relative(item.label),
             )
         return Sample(image, target.astype(np.uint8))

@@ -19,7 +19,13 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 
 def unreadable(path: Path, error: Exception | str) -> CoreError:
     """The error of a file that Pillow cannot decode."""
-    return CoreError("dataset.unreadable", f"{path.name} cannot be read: {error}", value=str(path))
+    return CoreError(
+        "dataset.unreadable",
+        f"{path.name} cannot be read: {error}",
+        hint="replace or remove it; `acamkd datasets inspect` lists all such files",
+        field="dataset",
+        value=str(path),
+    )
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -35,6 +41,7 @@ def read_image(path: Path) -> np.ndarray:
             "dataset.image_mode",
             f"image {path.name} has mode {picture.mode}; 8 bits a channel are read",
             hint="convert it: which values become black and white is a decision about your data",
+            field="dataset",
             value=str(path),
         )
     return np.asarray(picture.convert("RGB"))
@@ -45,7 +52,7 @@ def image_size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             return picture.height, picture.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Exception:  # see `_decode`
         return None
 
 
@@ -55,7 +62,10 @@ def is_turned(path: Path) -> bool:
     Read from the file's header; Pillow itself turns TIFFs.
     """
     with Image.open(path, formats=FORMATS) as picture:
-        return "exif" in picture.info and picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        try:
+            return "exif" in picture.info and picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        except Exception:  # damaged EXIF data turns no picture
+            return False
 
 
 def read_ids(path: Path, classes: list[ClassInfo], ignore_id: int) -> np.ndarray:
@@ -76,6 +86,8 @@ def read_ids(path: Path, classes: list[ClassInfo], ignore_id: int) -> np.ndarray
     raise CoreError(
         "dataset.mask_mode",
         f"mask {path.name} has mode {picture.mode}; 8-bit ids (L), a palette (P) or class colours (RGB) are read",
+        hint="save it as 8-bit PNG",
+        field="dataset",
         value=str(path),
     )
 
@@ -102,9 +114,9 @@ def _decode(path: Path) -> Image.Image:
                 raise unreadable(path, f"{picture.width}x{picture.height} pixels are too many")
             picture.load()
             return picture.copy() if picture.mode == "P" else picture
-    except CoreError:
+    except (CoreError, MemoryError):
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged header leads Pillow's readers into nearly any error, TypeError among them
         raise unreadable(path, error) from None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from acamkd_core.datasets.base import Dataset
 from acamkd_core.datasets.contact_sheet import contact_sheet
-from acamkd_core.datasets.registry import inspect_dataset, open_dataset
+from acamkd_core.datasets.inspection_cache import inspect_cached
+from acamkd_core.datasets.registry import open_dataset
 from acamkd_core.engine.parts import Emit, Run
 from acamkd_core.engine.result import JobResult
 from acamkd_core.spec.errors import CoreError, ErrorInfo
@@ -35,7 +36,7 @@ def run_inspection(spec: InspectSpec, run: Run, *, emit: Emit, should_stop: Call
         )  # fmt: skip
 
     try:
-        report = _inspect(dataset, tell, should_stop)
+        report = _inspect(dataset, run.cache, tell, should_stop, again=spec.again)
     except _Stopped:
         return JobResult("stopped", "stopped")
     if spec.preview_images:
@@ -52,30 +53,23 @@ def run_inspection(spec: InspectSpec, run: Run, *, emit: Emit, should_stop: Call
 def check_dataset(
     dataset: Dataset, run: Run, *, emit: Emit, should_stop: Callable[[], bool]
 ) -> InspectionReport | None:
-    """Inspects once a dataset version (the report is cached by digest), before hours are spent on it.
+    """Inspects a dataset before hours are spent on it, unless these very files were inspected before.
 
     Returns None when `should_stop` asked to end.
 
     Raises:
         CoreError: the first finding that would spoil a training, with its count and files.
     """
-    cached = run.cache / "inspections" / f"{dataset.digest}.json"
-    if cached.is_file():
-        report = InspectionReport.model_validate_json(cached.read_text())
-    else:
-        try:
-            # Not as progress: that counts iterations of the training to come.
-            report = _inspect(
-                dataset,
-                lambda done, total, _: emit(StageEvent(stage="data", detail=f"{done} of {total} files")),
-                should_stop,
-            )
-        except _Stopped:
-            return None
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        aside = cached.with_suffix(f".{time.time_ns()}.part")
-        aside.write_text(json.dumps(report.model_dump(mode="json")))
-        aside.replace(cached)
+    try:
+        # Not as progress: that counts iterations of the training to come.
+        report = _inspect(
+            dataset,
+            run.cache,
+            lambda done, total, _: emit(StageEvent(stage="data", detail=f"{done} of {total} files")),
+            should_stop,
+        )
+    except _Stopped:
+        return None
     for finding in report.findings:
         if finding.severity == "error":
             raise CoreError(
@@ -93,7 +87,12 @@ def check_dataset(
 
 
 def _inspect(
-    dataset: Dataset, tell: Callable[[int, int, float], None], should_stop: Callable[[], bool]
+    dataset: Dataset,
+    cache: Path,
+    tell: Callable[[int, int, float], None],
+    should_stop: Callable[[], bool],
+    *,
+    again: bool = False,
 ) -> InspectionReport:
     """The report; `tell` gets (files done, files in all, files a second) about once a second."""
     started = told = time.monotonic()
@@ -107,4 +106,4 @@ def _inspect(
             told = now
             tell(done, total, done / max(now - started, 1e-3))
 
-    return inspect_dataset(dataset, progress=progress)
+    return inspect_cached(dataset, cache, again=again, progress=progress)

@@ -40,7 +40,7 @@ class ClassSummary(BaseModel):
     name: str
     color: tuple[int, int, int]
     pixels: dict[str, int]
-    boxes: dict[str, int] = Field(default_factory=dict, description="Boxes of the class, for detection.")
+    boxes: dict[str, int] = Field(default_factory=dict, description="Boxes of the class without crowds, for detection.")
     images: dict[str, int] = Field(description="Images that contain the class.")
 
 
@@ -50,6 +50,23 @@ class SizeCount(BaseModel):
     height: int
     width: int
     count: int
+
+
+class ObjectSizes(BaseModel):
+    """How many objects are about this large. COCO calls them small below 32 pixels and large from 96 on."""
+
+    side: int = Field(description="From this side of a square of the object's area, in pixels of the stored image ...")
+    below: int | None = Field(description="... to below this one; null: no limit.")
+    boxes: dict[str, int] = Field(description="Boxes without crowds, by role of the split.")
+
+
+class WorstFile(BaseModel):
+    """A file in which much is wrong."""
+
+    file: str = Field(description="Relative to the dataset's folder.")
+    errors: int = Field(description="Mistakes in it that stop a training; every bad box counts.")
+    warnings: int = Field(description="Other mistakes in it.")
+    codes: list[str] = Field(description="Kinds of its findings.")
 
 
 class InspectionReport(BaseModel):
@@ -64,6 +81,10 @@ class InspectionReport(BaseModel):
     splits: list[SplitSummary]
     classes: list[ClassSummary]
     sizes: list[SizeCount] = Field(description="The 20 most frequent sizes.")
+    object_sizes: list[ObjectSizes] = Field(default_factory=list, description="Sizes of objects, for detection.")
+    worst_files: list[WorstFile] = Field(
+        default_factory=list, description="The 20 files with most mistakes, those with errors first."
+    )
     seconds: float
     contact_sheet: str | None = Field(default=None, description="Picture of some images with their labels.")
 

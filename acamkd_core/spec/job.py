@@ -368,6 +368,10 @@ class InspectSpec(SpecModel):
         default=None, description="Which labels to look at where a folder has masks and boxes; automatic: masks first."
     )
     preview_images: int = Field(default=12, ge=0, le=64, description="Images on the contact sheet.")
+    again: bool = Field(
+        default=False,
+        description="Decode every file, even where the report of an inspection of these very files is kept.",
+    )
 
     @field_validator("dataset", mode="before")
     @classmethod

@@ -112,7 +112,7 @@ def inspect_again(*, session: Session, caller: CallerScope, name: str) -> Datase
     row = _find(session, caller, name)
     if row.state == "inspecting":
         raise CoreError("inspection.conflict", f"dataset {name!r} is being inspected already", value=row.inspect_job)
-    job = queue_inspection(session, caller, dataset=row)
+    job = queue_inspection(session, caller, dataset=row, again=True)
     repository.set_inspect_job(session, dataset_id=row.id, job_id=job.id)
     session.flush()
     return dataset_info(row)

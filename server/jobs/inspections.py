@@ -18,13 +18,15 @@ from server.jobs import names, repository
 PRIORITY = 10  # a person waits for the answer, and it takes seconds
 
 
-def queue_inspection(session: Session, caller: CallerScope, *, dataset: Dataset) -> Job:
-    """Inserts the job that inspects a dataset's folder."""
+def queue_inspection(session: Session, caller: CallerScope, *, dataset: Dataset, again: bool = False) -> Job:
+    """Inserts the job that inspects a dataset's folder; `again` decodes every file whatever report a worker has kept."""
     kind = dataset.format if dataset.format in FOLDER_FORMATS else "auto"
     folder = {**dataset.options, "format": kind, "root": dataset.root}
     submitted: dict[str, Any] = {"kind": "inspect", "dataset": folder}
     if dataset.task is not None:  # asked for at registration, or what the last inspection found
         submitted["task"] = dataset.task
+    if again:
+        submitted["again"] = True
     base = f"inspect-{dataset.name}"[:72]
     free = not repository.names_taken(session, project_id=caller.project_id, names=[base])
     name = base if free else names.successor_name(session, caller.project_id, base)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.acamkd_core.datasets.coco_factory import write_coco
 from tests.acamkd_core.datasets.factories import write_folder
 from tests.cli.running import TINY, clean_environment
 from tests.cli.test_run import RUN, run
@@ -130,6 +131,23 @@ def test_an_inspection_shows_what_it_found(tmp_path: Path) -> None:
     assert (tmp_path / "runs/look/exports/contact_sheet.png").is_file()
     assert "1 image has no mask" in broken.stdout
     assert "images/train/01.png" in broken.stdout
+    assert "worst files" in broken.stdout
+
+
+def test_a_folder_is_inspected_here_with_classes_and_sizes(tmp_path: Path) -> None:
+    write_coco(tmp_path / "toy")
+    environment = clean_environment(ACAMKD_CACHE=str(tmp_path / "cache"))
+    command = [*RUN[:-1], "datasets", "inspect", "./toy"]
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path) for _ in range(2)
+    )
+    assert first.returncode == 0, first.stderr
+    lines = [line.split() for line in first.stdout.splitlines()]
+    assert ["3", "car", "3", "3", "2", "2", "2", "2"] in lines  # boxes and images of train, val and test
+    assert ["60", "x", "40", "10"] in lines
+    assert ["8", "to", "16", "9", "6", "6"] in lines
+    assert second.stdout == first.stdout
+    assert len(list((tmp_path / "cache/inspections").iterdir())) == 1
 
 
 @pytest.mark.serial

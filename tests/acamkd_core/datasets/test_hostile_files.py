@@ -101,15 +101,18 @@ def test_a_name_that_is_no_text_is_refused_readably(tmp_path: Path) -> None:
     assert "caf\N{REPLACEMENT CHARACTER}.png" in str(caught.value)
 
 
-@pytest.mark.parametrize("role", ["val", "test"])
-def test_a_split_without_a_labelled_pixel_cannot_be_scored(tmp_path: Path, role: str) -> None:
+@pytest.mark.parametrize(
+    ("role", "code"),
+    [("train", "dataset.nothing_to_learn"), ("val", "dataset.nothing_to_score"), ("test", "dataset.nothing_to_score")],
+)
+def test_a_split_without_a_labelled_pixel_teaches_and_scores_nothing(tmp_path: Path, role: str, code: str) -> None:
     write_folder(tmp_path)
     for index in range(3):
         save(tmp_path / f"masks/{role}/{index:02d}.png", np.full((20, 30), 9, np.uint8))
     report = _inspect(tmp_path)
     assert not report.ok
     found = {(f.code, f.split, f.severity) for f in report.findings}
-    assert found == {("dataset.nothing_to_score", role, "error"), ("dataset.all_ignored", role, "warning")}
+    assert found == {(code, role, "error"), ("dataset.all_ignored", role, "warning")}
 
 
 def test_a_file_is_what_its_bytes_say_and_only_known_kinds_are_opened(tmp_path: Path) -> None:
@@ -156,3 +159,24 @@ def test_damaged_files_of_every_kind_are_one_error_and_never_a_crash(tmp_path: P
             except CoreError:  # anything else fails the test
                 refused += 1
     assert refused > 100
+
+
+def test_damaged_exif_data_turns_no_picture_and_spoils_no_inspection(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train": 3, "val": 1})
+    for number, exif in enumerate((b"Exif\0\0MM\0*", b"Exif\0\0XXXX", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12")):
+        path = tmp_path / f"images/train/{number:02d}.png"
+        Image.open(path).save(path, "JPEG", exif=exif)
+    assert _inspect(tmp_path).findings == []
+
+
+def test_a_file_that_breaks_after_the_inspection_is_refused_by_name(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    dataset = open_dataset(AutoDataset(root=str(tmp_path)))
+    item = dataset.items("train")[0]
+    item.image.write_bytes(item.image.read_bytes()[:200])
+    with pytest.raises(CoreError) as caught:
+        dataset.load(item)
+    info = caught.value.info
+    assert (info.code, info.field, info.value) == ("dataset.unreadable", "dataset", str(item.image))
+    assert "00.png" in info.message
+    assert info.hint

@@ -94,6 +94,13 @@ def _turned(root: Path) -> None:
         Image.open(path).save(path, kind, exif=exif)
 
 
+def _grey(root: Path) -> None:
+    """One picture of a single channel, and one of three equal ones."""
+    for name, channels in (("00", "L"), ("01", "RGB")):
+        path = root / f"images/train/{name}.png"
+        Image.open(path).convert("L").convert(channels).save(path)
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected", "words"),
     [
@@ -106,6 +113,7 @@ def _turned(root: Path) -> None:
         (_twice, {("dataset.duplicate_images", "val", 1, "images/val/02.png")}, "twice"),
         (_missing, {("dataset.missing_mask", "test", 1, "images/test/00.png")}, "test: 1 image has no mask"),
         (_turned, {("dataset.exif_rotated", "train", 2, "images/train/00.png")}, "train: 2 images have a rotation"),
+        (_grey, {("dataset.grey_images", "train", 2, "images/train/00.png")}, "2 images are grey, most others are not"),
         (_mode, {("dataset.mask_mode", "val", 1, "masks/val/02.png")}, "8-bit"),
         (
             _absent,

@@ -54,8 +54,8 @@ def test_the_gate_reads_odd_data_as_training_does(tmp_path: Path, size: list[int
         train={"precision": "bf16" if size else "fp32"},
     )  # fmt: skip
     assert result.status == "succeeded", result.error
-    # That this processor emulates bf16 is no fault of the data.
-    assert {event.info.code for event in kinds(events, "alarm")} <= {"precision.slow"}
+    # That this processor emulates bf16 is no fault of the data; that some images are grey is a finding.
+    assert {event.info.code for event in kinds(events, "alarm")} <= {"precision.slow", "dataset.grey_images"}
     onnx = kinds(events, "export")[0]
     # The file's score from the files on disk equals the checkpoint's: sizes, modes, ids and ignored pixels agree.
     assert onnx.verified, onnx.gate["failures"]

@@ -41,6 +41,13 @@ def test_datasets_by_path_and_what_jobs_may_do_with_them(world: World) -> None:
     assert post(spec | {"dataset": "dataset:camvid@beef"}).json()["code"] == "dataset.version"
     assert post(spec | {"batch": {"global_size": 400}}).json()["code"] == "batch.too_many"
 
+    # Registration takes a report that a worker has kept of these files; a person who asks again wants them read.
+    again = world.client.post(f"{API}/datasets/camvid/inspect").json()
+    looks = [world.client.get(f"{API}/jobs/{of['inspect_job']}/spec").json() for of in (made.json(), again)]
+    assert [look["spec"]["again"] for look in looks] == [False, True]
+    with write_session(world.context.engine) as session:
+        datasets.apply_inspection(session, inspect_job=again["inspect_job"], report=report, contact_sheet=None)
+
     job = make_job(world.context.engine, name="producer", spec={"student": {"arch": {"family": "mobile_deeplabv3"}}})
     with write_session(world.context.engine) as session:
         artifact = make_artifact(session, job.id, "0" * 64, 1)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { countedIn, images, percent, share, type ClassRow } from './report';
+import { countedIn, images, percent, share, sides, type ClassRow } from './report';
 import { nameFromFile, nameProblem, nextUpload, type UploadState } from './upload-state';
 
 describe('an upload', () => {
@@ -40,6 +40,9 @@ describe('a report', () => {
   });
   it('keeps rare classes visible', () => {
     expect([0, 0.0004, 0.0123, 1.234, 56.78].map(percent)).toEqual(['0 %', '<0.001 %', '0.012 %', '1.23 %', '56.8 %']);
+  });
+  it('says the sides of objects, the last ones without an end', () => {
+    expect([{ side: 32, below: 64, boxes: {} }, { side: 384, below: null, boxes: {} }].map(sides)).toEqual(['32 to 64', '384 and more']);
   });
   it('orders the splits by use', () => {
     expect(images({ test: 3, train: 1, val: 2, unlabelled: 9 })).toBe('1 / 2 / 3 + 9 unlabelled');

@@ -9,7 +9,10 @@ import { Picture } from '@/components/picture';
 import { Problem } from '@/components/problem';
 import { count } from '@/lib/format';
 import { DatasetState } from './dataset-state';
-import { classesOf, countedIn, findingsOf, percent, share, sizesOf, splitsOf, type ClassRow, type Counted } from './report';
+import {
+  classesOf, countedIn, findingsOf, objectSizesOf, percent, share, sides, sizesOf, splitsOf, worstOf,
+  type ClassRow, type Counted, type ObjectRow, type WorstRow,
+} from './report';
 
 export function DatasetDetail({ name }: { name: string }) {
   const dataset = useQuery(datasetQuery(name));
@@ -66,6 +69,7 @@ function Report({ data }: { data: DatasetInfo }) {
   return (
     <div className="library">
       <Findings data={data} />
+      <WorstFiles rows={worstOf(data)} />
       <div className="halves">
         {splits.length > 0 && (
           <section className="scroll">
@@ -110,6 +114,7 @@ function Report({ data }: { data: DatasetInfo }) {
           </section>
         )}
       </div>
+      <ObjectSizes rows={objectSizesOf(data)} />
       {classes.length > 0 && <Classes rows={classes} unit={unit} roles={splits.filter((split) => split.labelled > 0).map(({ role }) => role)} />}
       {data.contact_sheet && (
         <section className="sheet">
@@ -147,6 +152,60 @@ function Findings({ data }: { data: DatasetInfo }) {
           </li>
         ))}
       </ul>
+    </section>
+  );
+}
+
+/** Where to begin with mending; one file alone is named by its finding. */
+function WorstFiles({ rows }: { rows: WorstRow[] }) {
+  if (rows.length < 2) return null;
+  return (
+    <section className="scroll">
+      <h2>Worst files</h2>
+      <table className="grid lines">
+        <thead>
+          <tr><th>File</th><th className="num">Errors</th><th className="num">Warnings</th><th className="only-wide">Findings</th></tr>
+        </thead>
+        <tbody>
+          {rows.map((row) => (
+            <tr key={row.file}>
+              <td className="mono">{row.file}</td>
+              <td className={`num ${row.errors ? 'bad' : ''}`} data-label="errors">{count(row.errors)}</td>
+              <td className="num" data-label="warnings">{count(row.warnings)}</td>
+              <td className="muted only-wide">{row.codes.map((code) => code.replace('dataset.', '').replaceAll('_', ' ')).join(', ')}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
+function ObjectSizes({ rows }: { rows: ObjectRow[] }) {
+  const roles = Object.keys(rows[0]?.boxes ?? {});
+  if (roles.length === 0) return null;
+  const most = Math.max(1, ...rows.flatMap((row) => roles.map((role) => row.boxes[role] ?? 0)));
+  return (
+    <section className="scroll">
+      <h2>Object sizes</h2>
+      <table className="grid lines">
+        <thead>
+          <tr><th>Side in pixels</th>{roles.map((role) => <th key={role}>{role}: boxes</th>)}</tr>
+        </thead>
+        <tbody>
+          {rows.map((row) => (
+            <tr key={row.side}>
+              <td className="tabular">{sides(row)}</td>
+              {roles.map((role) => (
+                <td key={role} data-label={role} className="tabular">
+                  <span className="share only-wide"><i style={{ width: `${(100 * (row.boxes[role] ?? 0)) / most}%`, background: 'var(--muted)' }} /></span>{' '}
+                  {count(row.boxes[role] ?? 0)}
+                </td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
     </section>
   );
 }

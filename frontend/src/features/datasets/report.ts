@@ -31,6 +31,17 @@ export interface SizeRow {
   width: number;
   count: number;
 }
+export interface ObjectRow {
+  side: number;
+  below: number | null;
+  boxes: Record<string, number>;
+}
+export interface WorstRow {
+  file: string;
+  errors: number;
+  warnings: number;
+  codes: string[];
+}
 
 const list = <T>(value: unknown): T[] => (Array.isArray(value) ? (value as T[]) : []);
 
@@ -40,6 +51,12 @@ export const findingsOf = (dataset: DatasetInfo): Finding[] =>
 export const classesOf = (dataset: DatasetInfo): ClassRow[] => list(dataset.report.classes);
 export const splitsOf = (dataset: DatasetInfo): SplitRow[] => list(dataset.report.splits);
 export const sizesOf = (dataset: DatasetInfo): SizeRow[] => list(dataset.report.sizes);
+
+export const objectSizesOf = (dataset: DatasetInfo): ObjectRow[] => list(dataset.report.object_sizes);
+export const worstOf = (dataset: DatasetInfo): WorstRow[] => list(dataset.report.worst_files);
+
+/** `32 to 64` pixels; the last one has no end. */
+export const sides = ({ side, below }: ObjectRow): string => (below === null ? `${side} and more` : `${side} to ${below}`);
 
 export type Counted = 'pixels' | 'boxes' | 'images';
 
