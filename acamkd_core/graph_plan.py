@@ -120,11 +120,12 @@ def check_sizes(plan: GraphPlan, augment: AugmentSpec, size: Size | None, own: S
         if told is None and shown is not None and tuple(shown) != plan.size:
             told, field = f"{shown[0]}x{shown[1]}", f"augment.{name}"
     if told is not None:
+        resized = f"teacher: {{size: [{height}, {width}]}} shows it the job's images resized to that"
+        other = f"set augment.size to [{height}, {width}] and leave crop and resize out, or export it with dynamic height and width"
         raise CoreError(
             f"{plan.kind}.fixed_size",
             f"{plan.name} takes images of {height}x{width}, and this job shows it {told}",
-            hint=f"teacher: {{size: [{height}, {width}]}} shows it the job's images resized to that, if they have one size; else "
-            f"set augment.size to [{height}, {width}] and leave crop and resize out, or export it with dynamic height and width",
+            hint=f"{resized}; or {other}" if field == "augment.size" and augment.crop in (None, size) else other,
             field=field,
             value=told,
         )
