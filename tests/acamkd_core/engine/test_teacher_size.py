@@ -197,7 +197,7 @@ def test_a_graph_of_a_fixed_size_teaches_jobs_of_another(world: World, tmp_path:
     assert (other.error.code, other.error.field, other.error.hint) == (
         "onnx.fixed_size", "teacher.size", "teacher: {size: [48, 64]}",
     )  # fmt: skip
-    crops = {"augment": {"crop": [24, 32]}, "distill": ["logit"]}
+    crops: dict[str, Any] = {"augment": {"crop": [24, 32]}, "distill": ["logit"]}
     cropped, _ = go(tmp_path / "d", world.folder, teacher=given | {"size": [48, 64]}, **crops)
     assert cropped.error is not None
     assert (cropped.error.code, cropped.error.field) == ("onnx.fixed_size", "augment.crop")

@@ -61,6 +61,8 @@ def test_boxes_of_a_view_of_another_shape() -> None:
     """Height and width have a factor each, also for images that are not of the training samples' size."""
     _, inner, outer = pair("retinanet", (320, 240))
     images = torch.rand(1, 3, 96, 128)
+    assert isinstance(inner, Detector)
+    assert isinstance(outer, ResizedDetector)
     with torch.no_grad():
         scores, boxes = outer.candidates(outer(images), (96, 128))
         own_scores, own_boxes = inner.candidates(inner(by_hand(images, (192, 192))), (192, 192))
@@ -103,6 +105,7 @@ def test_around_a_teacher_of_other_classes() -> None:
     world = tiny("retinanet")
     inner = mapped(world.teacher, [(1,), (0, 2)])
     outer = resized(inner, (320, 320), (160, 160))
+    assert isinstance(outer, ResizedDetector)
     with torch.no_grad():
         scores, boxes = outer.candidates(outer(world.images), (160, 160))
         wanted, doubled = inner.candidates(inner(by_hand(world.images, (320, 320))), (320, 320))
