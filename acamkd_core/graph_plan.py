@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from acamkd_core.spec.augment import AugmentSpec
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.models import Preprocess
+from acamkd_core.spec.sizes import seen_by_teacher
 
 Size = tuple[int, int]
 """Height and width."""
@@ -96,11 +97,12 @@ def with_scores(plan_features: dict[str, str], raw: str, kind: str) -> dict[str,
     return features
 
 
-def check_sizes(plan: GraphPlan, augment: AugmentSpec, size: Size | None) -> None:
+def check_sizes(plan: GraphPlan, augment: AugmentSpec, size: Size | None, own: Size | None = None) -> None:
     """Refuses images of another size than a fixed graph takes.
 
     Args:
-        size: of the images at evaluation, where it is known.
+        size: of the job's images at evaluation, where it is known.
+        own: `teacher.size`, to which the teacher's are resized.
 
     Raises:
         CoreError: `<kind>.fixed_size`, at the field of the spec.
@@ -108,6 +110,9 @@ def check_sizes(plan: GraphPlan, augment: AugmentSpec, size: Size | None) -> Non
     if plan.size is None:
         return
     height, width = plan.size
+    if own is not None:
+        _check_resized(plan, augment, size, own)
+        return
     told, field = None, ""
     if augment.resize is not None:
         told, field = "images that keep their aspect ratio, of many sizes", "augment.resize"
@@ -115,12 +120,36 @@ def check_sizes(plan: GraphPlan, augment: AugmentSpec, size: Size | None) -> Non
         if told is None and shown is not None and tuple(shown) != plan.size:
             told, field = f"{shown[0]}x{shown[1]}", f"augment.{name}"
     if told is not None:
+        resized = f"teacher: {{size: [{height}, {width}]}} shows it the job's images resized to that"
+        other = f"set augment.size to [{height}, {width}] and leave crop and resize out, or export it with dynamic height and width"
         raise CoreError(
             f"{plan.kind}.fixed_size",
             f"{plan.name} takes images of {height}x{width}, and this job shows it {told}",
-            hint=f"set augment.size to [{height}, {width}] and leave crop and resize out, or export it with dynamic height and width",
+            hint=f"{resized}; or {other}" if field == "augment.size" and augment.crop in (None, size) else other,
             field=field,
             value=told,
+        )
+
+
+def _check_resized(plan: GraphPlan, augment: AugmentSpec, size: Size | None, own: Size) -> None:
+    """The same for a teacher that sees the job's images resized."""
+    height, width = own
+    if own != plan.size:
+        assert plan.size is not None
+        raise CoreError(
+            f"{plan.kind}.fixed_size",
+            f"{plan.name} takes images of {plan.size[0]}x{plan.size[1]}, and teacher.size is {height}x{width}",
+            hint=f"teacher: {{size: [{plan.size[0]}, {plan.size[1]}]}}",
+            field="teacher.size",
+            value=list(own),
+        )
+    if size is not None and augment.crop is not None and (seen := seen_by_teacher(size, own, augment.crop)) != own:
+        raise CoreError(
+            f"{plan.kind}.fixed_size",
+            f"{plan.name} takes images of {height}x{width}, and at evaluation, where nothing is cropped, it would see {seen[0]}x{seen[1]}",
+            hint="leave augment.crop out, or export it with dynamic height and width",
+            field="augment.crop",
+            value=list(augment.crop),
         )
 
 

@@ -17,6 +17,7 @@ from acamkd_core.spec.models import ModelSpec, Preprocess
 from acamkd_core.spec.native import NativeHeader
 from acamkd_core.spec.patch import apply_set
 from acamkd_core.spec.recipes import Recipe
+from acamkd_core.spec.sizes import seen_by_teacher
 from acamkd_core.spec.tasks import TASKS
 from benchmarks.layouts import CLASSES, SIZES, WRITERS, Size, picture
 from recipes.library import fill, job_of
@@ -124,6 +125,9 @@ def shortened(spec: JobSpec, steps: int, reduced: Reduced) -> dict[str, Any]:
         for name in ("size", "crop"):
             if (pair := getattr(spec.augment, name)) is not None:
                 changes[f"augment.{name}"] = [reduced.side(side) for side in pair]
+        if spec.teacher_size is not None and spec.augment.trained is not None:
+            view = reduced.side(spec.augment.trained[0]), reduced.side(spec.augment.trained[1])
+            changes["teacher.size"] = list(seen_by_teacher(view, spec.teacher_size, spec.augment.trained))
         if spec.augment.short_side is not None and "augment.size" in changes:
             changes["augment.short_side"] = round(max(changes["augment.size"]) * 256 / 224)
         if (resize := spec.augment.resize) is not None:

@@ -108,10 +108,10 @@ def load_data(spec: JobSpec, run: Run) -> Data:
         )
     first = dataset.load(dataset.items("train")[0]).image
     networks = _archs(spec, run)
-    if spec.augment.size is None and (only := only_size(networks)) is not None:
+    if spec.augment.size is None and (only := only_size(networks, spec.teacher_size)) is not None:
         spec = spec.model_copy(update={"augment": spec.augment.model_copy(update={"size": only})})
     resolved, automatic = resolve(spec, dataset, (first.shape[0], first.shape[1]), per_epoch)
-    if (misfit := size_misfit(networks, resolved.augment)) is not None:
+    if (misfit := size_misfit(networks, resolved.augment, spec.teacher_size)) is not None:
         raise CoreError.of(misfit)
     augment = resolved.augment
     input_size = augment.padded(augment.fitted((first.shape[0], first.shape[1])))

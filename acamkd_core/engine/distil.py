@@ -22,6 +22,7 @@ from acamkd_core.engine.savings import recomputed
 from acamkd_core.engine.trainer import Outcome, train
 from acamkd_core.engine.watch import finite_or_null
 from acamkd_core.models.base import TaskModel
+from acamkd_core.models.resized import Resized
 from acamkd_core.models.weights import weights_digest
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, LogEvent, MetricsEvent, ProfileEvent, ResolvedEvent, StageEvent
@@ -163,7 +164,10 @@ def _profile(parts: Parts, spec: JobSpec, emit: Emit) -> None:
     if parts.teacher is not None:
         networks.insert(0, ("teacher", parts.teacher, spec.teacher))
     for role, network, described in networks:
-        facts = profile_model(network, *size)
+        if isinstance(network, Resized):  # resizing is no part of the network
+            facts = profile_model(network.inner, *network.seen(size))
+        else:
+            facts = profile_model(network, *size)
         emit(
             ProfileEvent(
                 role=role, arch=network_label(described), parameters=facts.parameters, macs=facts.macs,

@@ -150,6 +150,7 @@ def _context(parts: Parts, teacher: ModelOutput, student: ModelOutput, targets: 
         step=iteration,
         num_steps=parts.iterations,
         generator=torch.Generator().manual_seed(iteration),
+        teacher_zoom=parts.teacher_zoom,
     )
 
 

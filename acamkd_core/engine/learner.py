@@ -38,7 +38,7 @@ class Learner(nn.Module):
         context = StepContext(
             teacher=teacher, student=parts.as_compared(out), teacher_head=getattr(parts.teacher, "head", None),
             student_head=getattr(self.student, "head", None), targets=targets, step=step, num_steps=parts.iterations,
-            generator=generator, random_head=without_training(parts.random_head, images),
+            generator=generator, random_head=without_training(parts.random_head, images), teacher_zoom=parts.teacher_zoom,
         )  # fmt: skip
         for method in parts.methods:
             for name, value in method(context_of(method, context)).items():

@@ -18,6 +18,7 @@ from acamkd_core.models.mapped import mapped
 from acamkd_core.models.onnx_runtime import OnnxRuntime
 from acamkd_core.models.program_runtime import ProgramRuntime
 from acamkd_core.models.registry import build_model
+from acamkd_core.models.resized import resized
 from acamkd_core.models.timm_backbone import timm_classes
 from acamkd_core.models.weights import load_weights, torchvision_classes
 from acamkd_core.onnx_plan import OnnxPlan
@@ -25,6 +26,7 @@ from acamkd_core.program_plan import ProgramPlan
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.label_map import Matched, difference, match, plain
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
+from acamkd_core.spec.sizes import seen_by_teacher
 
 if TYPE_CHECKING:
     from acamkd_core.engine.build import Data
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 class Taught:
     """A teacher, ready to teach.
 
-    model: in the dataset's classes. own: the same network in its own classes. graph: what runs inside it, where that comes as a whole. matched: whose classes are whose.
+    model: in the dataset's classes and for the job's images, whatever size it sees them at. own: the same network in its own classes. graph: what runs inside it, where that comes as a whole. matched: whose classes are whose.
     """
 
     model: TaskModel
@@ -71,14 +73,16 @@ def build_teacher(data: Data, run: Run, device: torch.device, notes: list[str]) 
         notes.append(f"the teacher knows {matched.words()}")
     elif (note := _other_names(spec, matched.names)) is not None:
         notes.append(note)
+    if (size := spec.size) is not None and (frame := data.spec.augment.trained) is not None:
+        notes.append(f"the teacher sees {size[0]}x{size[1]} where the student sees {frame[0]}x{frame[1]}")
     if matched.identity:
-        return Taught(model, model, matched, graph)
+        return Taught(_as_it_sees(model, data), model, matched, graph)
     if "head" in data.spec.student.inherit:
         raise CoreError(
             "student.inherit_classes", "the teacher's head is for other classes than the student's",
             hint="inherit the neck alone", field="student.inherit", value="head",
         )  # fmt: skip
-    return Taught(mapped(model, matched.columns), model, matched, graph)
+    return Taught(_as_it_sees(mapped(model, matched.columns), data), model, matched, graph)
 
 
 def with_random_head(taught: Taught, data: Data) -> TaskModel:
@@ -88,7 +92,13 @@ def with_random_head(taught: Taught, data: Data) -> TaskModel:
     assert spec.arch is not None
     drawn = build_model(spec.arch, num_classes=len(taught.matched.theirs), preprocess=spec.preprocess)
     keep_head(drawn, taught.own)
-    return drawn if taught.matched.identity else mapped(drawn, taught.matched.columns)
+    return _as_it_sees(drawn if taught.matched.identity else mapped(drawn, taught.matched.columns), data)
+
+
+def _as_it_sees(model: TaskModel, data: Data) -> TaskModel:
+    """A teacher for the job's images, which it may see at a size of its own."""
+    size, frame = data.spec.teacher_size, data.spec.augment.trained
+    return model if size is None or frame is None else resized(model, size, frame)
 
 
 def _classes(spec: TeacherSpec) -> Sequence[str]:
@@ -143,12 +153,15 @@ def _graph(
     if isinstance(plan, ProgramPlan):
         runtime: Runtime = (program := ProgramRuntime(plan, device))
         plan = replace(plan, size=program.size)  # nobody could know it before
-        check_sizes(plan, data.spec.augment, data.input_size)
+        check_sizes(plan, data.spec.augment, data.input_size, spec.size)
         notes.append(f"teacher: {plan.name} is a program (sha256 {plan.sha256}) and has run its code: allow_code")
     else:
         runtime = _onnx_runtime(spec, plan, run, device, notes)
     kind = GraphDetector if data.spec.task == "detection" else GraphNetwork
-    sizes = [data.spec.augment.crop or data.input_size, data.input_size]
+    trained = data.spec.augment.crop or data.input_size
+    sizes = [trained, data.input_size]
+    if spec.size is not None:
+        sizes = [seen_by_teacher(size, spec.size, trained) for size in sizes]
     model = kind(runtime, plan, preprocess=spec.preprocess, sizes=sizes)
     if plan.raw is not None:
         whose = "its classes are" if spec.classes is not None else "the dataset has"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from acamkd_core.methods.base import Method
 from acamkd_core.models.base import ModelOutput, TaskModel
+from acamkd_core.models.resized import Resized
 from acamkd_core.spec.events import AnyEvent
 from acamkd_core.tasks.base import Task
 
@@ -98,6 +99,11 @@ class Parts:
             return out
         logits = out.features["logits"][:, self.compared]
         return ModelOutput({**out.features, "logits": logits}, raw=out.raw, aux=out.aux)
+
+    @property
+    def teacher_zoom(self) -> tuple[float, float]:
+        """Height and width that the teacher sees over those of the images."""
+        return self.teacher.zoom if isinstance(self.teacher, Resized) else (1.0, 1.0)
 
     @property
     def method_modules(self) -> nn.ModuleList:

@@ -99,7 +99,7 @@ def from_onnx(
             hint="take the .safetensors file",
         )  # fmt: skip
     plan = plan_onnx(read_onnx(path), model, task=spec.task)
-    check_sizes(plan, spec.augment, size)
+    check_sizes(plan, spec.augment, size, model.size)
     updates: dict[str, Any] = {"onnx": plan.resolved()}
     if model.preprocess is None:
         updates["preprocess"] = (plan.preprocess or Preprocess()).model_dump()

@@ -29,6 +29,7 @@ class StepContext:
     Nothing here may be changed in place. `targets` is the task's own (segmentation: NHW int64 ids, or None for
     unlabelled images only). `generator` is the method's own random source for the step: seeded by (seed, step).
     `random_head`: output and head of the teacher with an untrained head, where a placebo asks for it (`engine.placebo`).
+    `teacher_zoom`: height and width that the teacher sees over those of the student's input.
     """
 
     teacher: ModelOutput
@@ -40,12 +41,19 @@ class StepContext:
     num_steps: int
     generator: Any = None
     random_head: tuple[ModelOutput, nn.Module] | None = None
+    teacher_zoom: tuple[float, float] = (1.0, 1.0)
 
     def boxes(self) -> list[Tensor] | None:
         """Ground-truth boxes of each image, K x 4 (x1 y1 x2 y2 in pixels of the input); None where the task has none."""
         if isinstance(self.targets, Sequence) and all(hasattr(target, "boxes") for target in self.targets):
             return [target.boxes for target in self.targets]
         return None
+
+    def teacher_boxes(self) -> list[Tensor] | None:
+        """`boxes` in pixels of the teacher's input, for what its head says."""
+        height, width = self.teacher_zoom
+        boxes = self.boxes()
+        return None if boxes is None else [one * one.new_tensor([width, height, width, height]) for one in boxes]
 
     def random(self) -> torch.Generator:
         """The step's generator if it is on the CPU, where every device draws the same; else one seeded by the step."""

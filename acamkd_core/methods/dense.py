@@ -11,12 +11,12 @@ from acamkd_core.spec.errors import CoreError
 
 
 def dense_heads(ctx: StepContext, method: str) -> tuple[DenseHead, DenseHead, list[Tensor]]:
-    """(the student's head, the teacher's, boxes of each image).
+    """(the student's head, the teacher's, boxes of each image in pixels of the teacher's input).
 
     Raises:
         CoreError: `method.other_head` (a job is refused before; see `spec.fit`), `method.needs_boxes`.
     """
-    own, other, boxes = ctx.student_head, ctx.teacher_head, ctx.boxes()
+    own, other, boxes = ctx.student_head, ctx.teacher_head, ctx.teacher_boxes()
     if not (isinstance(own, DenseHead) and isinstance(other, DenseHead) and type(own) is type(other)):
         raise CoreError(
             "method.other_head",

@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from acamkd_core.models.anchors import Sizes
-from acamkd_core.models.base import Detector, Foreign, ModelOutput, TaskModel, at_least_fp32
+from acamkd_core.models.around import Around
+from acamkd_core.models.base import Detector, ModelOutput, TaskModel, at_least_fp32
 
 UNKNOWN = -1e4
 """Score of a class that the teacher does not know: never the largest, and finite in half precision too."""
@@ -48,38 +49,13 @@ def join_probabilities(scores_NAK: Tensor, boxes: Tensor, columns: Columns) -> t
     return torch.stack(scores, dim=-1), boxes
 
 
-class Mapped(TaskModel):
+class Mapped(Around):
     """What both kinds share: all that is not class scores is the inner network's."""
 
     def __init__(self, inner: TaskModel, columns: Columns) -> None:
-        super().__init__()
-        self.inner = inner
+        super().__init__(inner)
         self.columns = [tuple(own) for own in columns]
         self.compared = [index for index, own in enumerate(self.columns) if own]
-        self.levels = dict(inner.levels)
-        self.align_corners = inner.align_corners
-
-    @property
-    def foreign(self) -> Foreign | None:
-        return self.inner.foreign
-
-    @property
-    def later_macs(self) -> int:  # type: ignore[override]  # the inner network's own
-        return self.inner.later_macs
-
-    def infer(self, images: Tensor) -> object:
-        return self.inner.infer(images)
-
-    @property
-    def scorable(self) -> bool:
-        return self.inner.scorable
-
-    @property
-    def head(self) -> nn.Module:
-        return self.inner.head
-
-    def part(self, name: str) -> nn.Module | None:
-        return self.inner.part(name)
 
 
 class MappedSegmenter(Mapped):
@@ -121,10 +97,6 @@ class MappedDetector(Mapped, Detector):
         super().__init__(inner, columns)
         self.detector = inner
         self.selection = inner.selection
-
-    def forward(self, images: Tensor) -> ModelOutput:
-        out: ModelOutput = self.inner(images)
-        return out
 
     def candidates(self, out: ModelOutput, image_size: tuple[int, int], sizes: Sizes = None) -> tuple[Tensor, Tensor]:
         scores, boxes = self.detector.candidates(out, image_size, sizes)

@@ -127,6 +127,11 @@ class AugmentSpec(SpecModel):
         size = self.size or (side, side)
         return {"size": size, "short_side": round(max(size) * 256 / 224)}
 
+    @property
+    def trained(self) -> tuple[int, int] | None:
+        """Height and width of every training sample; None where they differ, or as long as only the data know."""
+        return self.crop or self.size
+
     def fitted(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of an image of `size` after resizing, without padding."""
         return self.resize.fitted(size) if self.resize is not None else self.size or size

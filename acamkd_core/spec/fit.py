@@ -168,13 +168,13 @@ def no_way_on(term: MethodTerm, family: str, backbone: str = "") -> ErrorInfo | 
     return None
 
 
-def far_levels(term: MethodTerm, student: Mapping[str, int], teacher: Mapping[str, int]) -> ErrorInfo | None:
+def far_levels(term: MethodTerm, student: Mapping[str, float], teacher: Mapping[str, float]) -> ErrorInfo | None:
     """The first pair whose strides differ too much, as a problem with its `field` inside the term; None when all fit.
 
     Args:
         term: one entry of `distill`; pairs with a level that one side does not have are left out.
         student: stride of each of the student's levels.
-        teacher: stride of each of the teacher's levels.
+        teacher: stride of each of the teacher's levels, in the student's pixels.
     """
     for own, other in zip(term.at, term.teacher_at or term.at, strict=False):
         if own not in student or other not in teacher:
@@ -194,12 +194,12 @@ def far_levels(term: MethodTerm, student: Mapping[str, int], teacher: Mapping[st
     return None
 
 
-def _apart(first: int, second: int) -> float:
+def _apart(first: float, second: float) -> float:
     """Factor between the sizes of two maps; a stride of 0 is one position for the whole image, no map at all."""
     if first == second:
         return 1.0
     return max(first / second, second / first) if first and second else math.inf
 
 
-def _stride(stride: int) -> str:
-    return f"stride {stride}" if stride else "one position for the whole image"
+def _stride(stride: float) -> str:
+    return f"stride {stride:g}" if stride else "one position for the whole image"

@@ -284,13 +284,38 @@ class JobSpec(SpecModel):
                     _set_default(term, "at", levels)
         return self
 
+    @property
+    def teacher_size(self) -> tuple[int, int] | None:
+        """`teacher.size`; None where the teacher sees what the student sees, or where there is none."""
+        return self.teacher.size if self.teacher is not None else None
+
+    @model_validator(mode="after")
+    def _size_of_the_teacher(self) -> JobSpec:
+        """What a teacher that sees another size than the student cannot do."""
+        if self.teacher_size is None:
+            return self
+        if self.augment.resize is not None:
+            raise refusal(
+                "teacher.size needs samples of one size, and with augment.resize every image keeps its own shape",
+                field="teacher.size",
+                hint="set augment.size instead of augment.resize, or leave teacher.size out",
+            )
+        for number, term in enumerate(self.distill):
+            if term.method == "logit" and self.task == "detection":
+                raise refusal(
+                    "a detector's logit compares candidate by candidate, and at another size the teacher has other candidates",
+                    field=f"distill.{number}.method",
+                    hint="crosskd, fgd, pkd, cwd and acam compare maps of different sizes; or leave teacher.size out",
+                )
+        return self
+
     @model_validator(mode="after")
     def _size_of_the_networks(self) -> JobSpec:
         """A network that takes one image size only decides on it."""
         networks = {"student": self.student.arch, "teacher": self.teacher.arch if self.teacher is not None else None}
-        if (misfit := size_misfit(networks, self.augment)) is not None:
+        if (misfit := size_misfit(networks, self.augment, self.teacher_size)) is not None:
             raise refusal(misfit.message, hint=misfit.hint, field=misfit.field)
-        if self.augment.size is None and (size := only_size(networks)) is not None:
+        if self.augment.size is None and (size := only_size(networks, self.teacher_size)) is not None:
             _set_default(self.augment, "size", size)
         return self
 

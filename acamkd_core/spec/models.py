@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from acamkd_core.spec.archs import Arch, TimmArch
+from acamkd_core.spec.augment import Side
 from acamkd_core.spec.base import SpecModel, refusal
 from acamkd_core.spec.graph_specs import OnnxSpec, Pt2Spec
 from acamkd_core.spec.presets import PRESETS
@@ -156,6 +157,11 @@ class TeacherSpec(ModelSpec):
     """The frozen network. It needs weights: an untrained teacher teaches noise."""
 
     expect: Expect | None = Field(default=None, description="Stop before training when the teacher scores otherwise.")
+    size: tuple[Side, Side] | None = Field(
+        default=None,
+        description="Height and width at which the teacher sees every training sample (of `augment.crop`, else `augment.size`): the "
+        "student's view, resized. Images at evaluation are resized by the same factor. Automatic: what the student sees.",
+    )
     onnx: OnnxSpec | None = Field(
         default=None, description="Tensors of a teacher in an ONNX file; automatic for files that acamkd exported."
     )

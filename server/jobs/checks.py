@@ -27,7 +27,7 @@ from server.auth.service import CallerScope
 from server.datasets import repository as datasets
 from server.db.tables import Dataset
 from server.jobs.references import Network, graph_of, network_of
-from server.jobs.teacher import check_classes, check_graph
+from server.jobs.teacher import check_classes, check_graph, teacher_strides
 from server.paths import inside_roots
 from server.settings import Settings
 
@@ -219,10 +219,10 @@ def _settle_size(spec: JobSpec, checked: Checked) -> JobSpec:
         role: network.arch if network is not None else None
         for role, network in (("student", checked.student), ("teacher", checked.teacher))
     }
-    if (misfit := size_misfit(networks, spec.augment)) is not None:
+    if (misfit := size_misfit(networks, spec.augment, spec.teacher_size)) is not None:
         checked.problems.append(misfit)
         return spec
-    only = only_size(networks)
+    only = only_size(networks, spec.teacher_size)
     if only is None or "size" in spec.augment.model_fields_set:
         return spec
     checked.automatic.add("augment.size")
@@ -266,8 +266,8 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
         assert teacher is not None
         if (foreign := other_head(term, student.arch, teacher.arch)) is not None:
             checked.problems.append(foreign.within(path))
-    strides = [network.strides() if network is not None else {} for network in (student, teacher)]
-    if (far := far_levels(term, *strides)) is not None:
+    own = student.strides() if student is not None else {}
+    if (far := far_levels(term, own, teacher_strides(spec, checked))) is not None:
         checked.problems.append(far.within(path))
     if term.weight == 0:
         checked.note("distill.no_effect", "the term has weight 0: it trains nothing", f"{path}.weight")

@@ -91,9 +91,10 @@ def summary_lines(spec: JobSpec | InspectSpec, checked: Checked, *, given: int, 
         if spec.teacher is None:
             lines.append(f"pair   student {student} alone")
         else:
-            lines.append(
-                f"pair   teacher {_network_line(checked.teacher)} -> student {student}   {pair_words(spec, checked)}"
-            )
+            teacher = _network_line(checked.teacher)
+            if spec.teacher.size is not None:
+                teacher += f", sees {spec.teacher.size[0]}x{spec.teacher.size[1]}"
+            lines.append(f"pair   teacher {teacher} -> student {student}   {pair_words(spec, checked)}")
     return lines
 
 

@@ -72,8 +72,11 @@ _SAME_SPEC = ("batch", "augment", "train")
 
 
 def _alike(a: Job, b: Job) -> bool:
-    return all(a.summary.get(key) == b.summary.get(key) for key in _SAME_SUMMARY) and all(
-        a.spec.get(key) == b.spec.get(key) for key in _SAME_SPEC
+    sizes = [(job.spec.get("teacher") or {}).get("size") for job in (a, b)]
+    return (
+        sizes[0] == sizes[1]
+        and all(a.summary.get(key) == b.summary.get(key) for key in _SAME_SUMMARY)
+        and all(a.spec.get(key) == b.spec.get(key) for key in _SAME_SPEC)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from acamkd_core.graph_plan import check_count, check_sizes
@@ -27,6 +28,17 @@ def evaluation_size(spec: JobSpec, checked: Checked) -> tuple[int, int] | None:
     elif len(sizes) == 1:
         stored = (sizes[0]["height"], sizes[0]["width"])
     return spec.augment.padded(spec.augment.fitted(stored)) if stored is not None else None
+
+
+def teacher_strides(spec: JobSpec, checked: Checked) -> dict[str, float]:
+    """Strides of the teacher's levels in the job's pixels, where they are known before the run."""
+    strides = checked.teacher.strides() if checked.teacher is not None else {}
+    if spec.teacher_size is None:
+        return dict(strides)
+    if (trained := spec.augment.crop or evaluation_size(spec, checked)) is None:
+        return {}
+    zoom = math.sqrt(math.prod(own / side for own, side in zip(spec.teacher_size, trained, strict=True)))
+    return {name: stride / zoom for name, stride in strides.items()}
 
 
 def check_classes(spec: JobSpec, checked: Checked) -> None:
@@ -83,7 +95,7 @@ def check_graph(spec: JobSpec, checked: Checked) -> None:
     if graph is None or spec.teacher is None:
         return
     try:
-        check_sizes(graph, spec.augment, evaluation_size(spec, checked))
+        check_sizes(graph, spec.augment, evaluation_size(spec, checked), spec.teacher.size)
         if names := spec.teacher.classes or graph.classes:
             check_count(graph, graph.channels, len(names), of="its classes are")
         elif checked.dataset is not None and checked.dataset.classes:

@@ -51,6 +51,8 @@ METHODS: dict[str, list[dict[str, Any]]] = {
     "reppoints": [{"method": "acam", "at": ["p4"]}, {"method": "pkd", "at": "p3"}],
     "ssdlite": [{"method": "feature_mse", "at": "m1"}],
 }
+SIZES = {"reppoints": [96, 160]}
+"""Of teachers that see the view at another size."""
 
 
 def teacher_arch(name: str) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def spec(name: str, teacher: Path, **changes: Any) -> dict[str, Any]:
         "dataset": SCENES,
         "task": "semantic_segmentation" if name == "segmenter" else "detection",
         "student": {"arch": FAMILIES[name], "freeze": {"norm": "eval"}},
-        "teacher": {"weights": str(teacher), "expect": {metric: 50.0, "tolerance": 100.0}},
+        "teacher": {"weights": str(teacher), "expect": {metric: 50.0, "tolerance": 100.0}, "size": SIZES.get(name)},
         "distill": METHODS[name],
         "augment": {"scale": [0.7, 1.5]},
         "optimizer": {"lr": 0.01},

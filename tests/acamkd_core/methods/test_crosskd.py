@@ -300,3 +300,19 @@ def test_what_does_not_fit_is_refused_with_what_would():
     with pytest.raises(CoreError) as error:
         crossing(student, teacher)(made)
     assert error.value.code == "method.other_head"
+
+
+def test_objects_are_in_the_pixels_of_the_teachers_input():
+    """A teacher that sees the view at another size: its anchors are there."""
+    student, teacher = heads()
+    own, other = pyramid(8), pyramid(8)
+    wanted = crossing(student, teacher)(stepped(student, teacher, own, other))
+    small = [[[x1 / 2, y1 / 3, x2 / 2, y2 / 3] for x1, y1, x2, y2 in image] for image in BOXES]
+    context = stepped(student, teacher, own, other, small)
+    lost = crossing(student, teacher)(context)
+    context.teacher_zoom = (3.0, 2.0)
+    found = crossing(student, teacher)(context)
+    assert {name: float(value) for name, value in found.items()} == {
+        name: pytest.approx(float(value), rel=1e-6) for name, value in wanted.items()
+    }
+    assert float(lost["crosskd/class"]) != pytest.approx(float(wanted["crosskd/class"]), rel=1e-3)

@@ -50,7 +50,7 @@ def test_a_teacher_that_only_its_file_names_decides_on_the_size(world: World) ->
     assert origins(dry(world))["augment.size"] == ([384, 384], "automatic")
     answer = dry(world, augment={"size": [224, 224]})
     assert codes(answer) == {"augment.size": "augment.network_size"}
-    assert answer.json()["problems"][0]["hint"] == "augment: {size: [384, 384]}"
+    assert answer.json()["problems"][0]["hint"] == "augment: {size: [384, 384]}, or teacher: {size: [384, 384]}"
 
 
 def test_levels_of_a_vit_are_known(world: World) -> None:
