@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from acamkd_core.spec.archs import CROSSED_LEVELS, FAMILY_TASKS, NECK_LEVELS, Arch, TimmArch, entry_levels
+from acamkd_core.spec.archs import (
+    CROSSED_LEVELS,
+    ENTRY_LEVELS,
+    FAMILY_TASKS,
+    NECK_LEVELS,
+    Arch,
+    TimmArch,
+    entry_levels,
+)
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
 from acamkd_core.spec.tasks import TaskName
@@ -65,10 +73,13 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
 def default_levels(term: MethodTerm, task: TaskName, arch: Arch | None) -> tuple[str, ...] | None:
     """Where a term looks that does not say it: a detector's pyramid, a classifier's last map for methods that need positions.
 
+    Methods that go on through the teacher leave out what a teacher of the student's family cannot be entered at.
     None: class scores, the default of all methods.
     """
     if arch is not None and (neck := NECK_LEVELS.get(arch.family)) is not None:
-        return neck
+        entries = ENTRY_LEVELS[arch.family] if term.method in THROUGH_TEACHER else neck
+        # Where none can be entered (SSDLite's), only a teacher of another family can do, and it decides.
+        return tuple(name for name in neck if name in entries) or neck
     if isinstance(arch, TimmArch) and term.method in NEEDS_POSITIONS:
         return tuple(classifier_levels(arch.backbone))[-1:] or None
     return ("c5",) if task == "classification" and term.method in NEEDS_POSITIONS else None
