@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -17,10 +17,14 @@ class TermSpec(SpecModel):
     at: tuple[str, ...] = Field(
         default=("logits",),
         min_length=1,
-        description="Levels compared, by name; a bare string is one level. `acamkd models` lists the levels.",
+        description="Student levels compared, by name; a bare string is one level, and `acamkd models` lists them. Automatic: "
+        "class scores (`logits`) of segmenters and classifiers, the pyramid of detectors; the last map of classifiers "
+        "(`c5`) for methods that need positions. Levels that the teacher has no partner for are then left out.",
     )
     teacher_at: tuple[str, ...] | None = Field(
-        default=None, description="Teacher levels, in the order of `at`; automatic: the same names."
+        default=None,
+        description="Teacher levels, in the order of `at`; automatic: the same name, else the same stride, else the nearest "
+        "stride within a factor of 4, to whose size the student's map is brought (crosskd and logit: the same name).",
     )
     weight: float = Field(default=1.0, ge=0, description="Factor on all terms of this entry.")
     placebo: Literal["none", "other_image", "random_head"] = Field(
@@ -34,6 +38,16 @@ class TermSpec(SpecModel):
     @classmethod
     def _one_level(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    def decided(self) -> dict[str, Any]:
+        """Values by field of automatic fields that were left out and have one by now."""
+        fields = type(self).model_fields.items()
+        left_out = [name for name, field in fields if "automatic" in str(field.description).lower()]
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name in left_out
+            if name not in self.model_fields_set and (value := getattr(self, name)) is not None
+        }
 
     def automatic(self, *, classes: int, iterations: int) -> dict[str, int]:
         """Values of fields that were left out and follow from the data: number of classes, length of the run."""
@@ -244,7 +258,8 @@ class FgdTerm(TermSpec):
     at: tuple[str, ...] = Field(
         default=("p3", "p4", "p5", "p6", "p7"),
         min_length=1,
-        description="Levels compared, by name; the pyramid of a one-stage detector by default.",
+        description="Student levels compared, by name; automatic: the detector's pyramid, less what the teacher has no partner "
+        "for.",
     )
     temperature: float = Field(default=0.5, gt=0, description="Softening of the attention maps.")
     foreground_weight: float = Field(
@@ -264,8 +279,8 @@ class CankdTerm(TermSpec):
     at: tuple[str, ...] = Field(
         default=("c5",),
         min_length=1,
-        description="Levels compared, by name; the paper's are the backbone's last for segmentation, the pyramid for "
-        "detection.",
+        description="Student levels compared, by name; automatic: as in the paper, the backbone's last, and the pyramid of "
+        "detectors, less what the teacher has no partner for.",
     )
     weight: float = Field(
         default=5.0, ge=0, description="Factor on half the MSE; the authors take 5, and 10 for one pair."
@@ -281,7 +296,7 @@ class CrosskdTerm(TermSpec):
     at: tuple[str, ...] = Field(
         default=("p3", "p4", "p5", "p6", "p7"),
         min_length=1,
-        description="Pyramid levels whose predictions are compared.",
+        description="Pyramid levels whose predictions are compared; automatic: all of the student's.",
     )
     stage: int | None = Field(
         default=None,

@@ -72,10 +72,11 @@ def _fields(schema: dict[str, Any]) -> list[str]:
 
 
 def _default(field: dict[str, Any]) -> str:
+    # A default that depends on the network is in the description, whatever the field starts from.
+    if "automatic" in field.get("description", "").lower():
+        return "*automatic*"
     value = field.get("default")
-    if value is None:
-        return "*automatic*" if "automatic" in field.get("description", "").lower() else ""
-    return "" if value in ({}, "") else f"`{json.dumps(value)}`"
+    return "" if value in ({}, "", None) else f"`{json.dumps(value)}`"
 
 
 def _type(field: dict[str, Any]) -> str:

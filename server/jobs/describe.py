@@ -14,7 +14,7 @@ from server.db.base import utcnow
 from server.db.tables import Job
 from server.jobs import repository
 from server.jobs.checks import Checked
-from server.jobs.estimate import pair_words
+from server.jobs.estimate import pairs_line
 from server.jobs.references import Network
 from server.workers import repository as workers
 
@@ -92,7 +92,7 @@ def summary_lines(spec: JobSpec | InspectSpec, checked: Checked, *, given: int, 
             lines.append(f"pair   student {student} alone")
         else:
             lines.append(
-                f"pair   teacher {_network_line(checked.teacher)} -> student {student}   {pair_words(spec, checked)}"
+                f"pair   teacher {_network_line(checked.teacher)} -> student {student}   {pairs_line(spec, checked)}"
             )
     return lines
 
