@@ -111,7 +111,7 @@ def load_data(spec: JobSpec, run: Run) -> Data:
         )
     first = dataset.load(dataset.items("train")[0]).image
     networks = _archs(spec, run)
-    settle(spec.distill, spec.task, networks["student"])
+    settle(spec.distill, spec.task, networks["student"], networks.get("teacher"))
     given = [set(term.model_fields_set) for term in spec.distill]
     if spec.augment.size is None and (only := only_size(networks)) is not None:
         spec = spec.model_copy(update={"augment": spec.augment.model_copy(update={"size": only})})

@@ -86,14 +86,17 @@ def default_levels(term: MethodTerm, task: TaskName, arch: Arch | None) -> tuple
     return ("c5",) if task == "classification" and term.method in NEEDS_POSITIONS else None
 
 
-def settle(terms: Sequence[MethodTerm], task: TaskName, student: Arch | None) -> None:
-    """Fills in, in place, what terms leave open and the student's network decides: where they look.
+def settle(terms: Sequence[MethodTerm], task: TaskName, student: Arch | None, teacher: Arch | None) -> None:
+    """Fills in, in place, what terms leave open and the networks decide: where they look, and the papers' numbers there.
 
-    A spec does it as far as it knows the student; who knows more (a file's header, a server's job) does it again.
+    A spec does it as far as it knows the networks; who knows more (a file's header, a server's job) does it again.
     """
     for term in terms:
         if "at" not in term.model_fields_set and (levels := default_levels(term, task, student)) is not None:
             set_default(term, "at", levels)
+        for name, value in term.papers(student, teacher).items() if student is not None else ():
+            if name not in term.model_fields_set:
+                set_default(term, name, value)
 
 
 def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorInfo | None:

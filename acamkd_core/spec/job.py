@@ -276,7 +276,7 @@ class JobSpec(SpecModel):
                 field="train.cache_teacher",
                 hint="leave train.cache_teacher out",
             )
-        settle(self.distill, self.task, self.student.arch)
+        settle(self.distill, self.task, self.student.arch, self.teacher.arch if self.teacher is not None else None)
         return self
 
     @model_validator(mode="after")

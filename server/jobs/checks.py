@@ -80,7 +80,9 @@ def check_job(spec: JobSpec, scope: Scope) -> tuple[JobSpec, Checked]:
             "student.no_arch", "the student needs an architecture", "student.arch", hint="e.g. a preset's name"
         )
     _check_task(spec, checked)
-    settle(spec.distill, spec.task, checked.student.arch if checked.student is not None else None)
+    settle(
+        spec.distill, spec.task, *(one.arch if one is not None else None for one in (checked.student, checked.teacher))
+    )
     spec = _settle_size(spec, checked)
     check_classes(spec, checked)
     check_graph(spec, checked)
