@@ -60,6 +60,9 @@ class RunView:
             case "log":
                 self.note = event.message.splitlines()[0][:200] if event.message else ""
                 return event.message if event.level != "info" else None
+            case "resolved":
+                texts = dict.fromkeys(str(pair["text"]) for pair in event.pairs if "text" in pair)
+                return f"pair    {'; '.join(texts)}" if texts else None
             case "export":
                 # A bundle without any file that a gate can score is neither verified nor refused.
                 gate = {True: ", verified", False: ", NOT verified", None: ""}[event.verified if event.gate else None]

@@ -29,12 +29,13 @@ from acamkd_core.program_file import SUFFIX
 from acamkd_core.program_plan import ProgramPlan
 from acamkd_core.spec.archs import Arch
 from acamkd_core.spec.errors import CoreError, ErrorInfo
-from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, other_head
+from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, other_head, settle
 from acamkd_core.spec.job import JobSpec
 from acamkd_core.spec.label_map import mapped_misfit
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
 from acamkd_core.spec.native import NativeHeader, read_native_header
+from acamkd_core.spec.pairing import Pairing, Shape, pair_up, pair_words
 from acamkd_core.spec.problems import problems_of
 from acamkd_core.spec.sizes import only_size, size_misfit
 from acamkd_core.tasks.registry import build_task
@@ -43,7 +44,10 @@ from acamkd_core.tasks.segmentation import SegmentationTask
 
 @dataclass
 class Data:
-    """An opened dataset and the spec that fits it."""
+    """An opened dataset and the spec that fits it.
+
+    given: fields that each distillation term was given; `spec` has every field filled in.
+    """
 
     spec: JobSpec
     automatic: dict[str, Any]
@@ -51,6 +55,7 @@ class Data:
     input_size: tuple[int, int]
     headers: dict[str, NativeHeader | None] = field(default_factory=dict)
     graph: GraphPlan | None = None
+    given: list[set[str]] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
         """What the run page says of the data."""
@@ -108,14 +113,18 @@ def load_data(spec: JobSpec, run: Run) -> Data:
         )
     first = dataset.load(dataset.items("train")[0]).image
     networks = _archs(spec, run)
+    settle(spec.distill, spec.task, networks["student"], networks.get("teacher"))
+    given = [set(term.model_fields_set) for term in spec.distill]
     if spec.augment.size is None and (only := only_size(networks, spec.teacher_size)) is not None:
         spec = spec.model_copy(update={"augment": spec.augment.model_copy(update={"size": only})})
     resolved, automatic = resolve(spec, dataset, (first.shape[0], first.shape[1]), per_epoch)
+    for number, term in enumerate(spec.distill):
+        automatic |= {f"distill.{number}.{name}": value for name, value in term.decided().items()}
     if (misfit := size_misfit(networks, resolved.augment, spec.teacher_size)) is not None:
         raise CoreError.of(misfit)
     augment = resolved.augment
     input_size = augment.padded(augment.fitted((first.shape[0], first.shape[1])))
-    data = Data(resolved, automatic, dataset, input_size)
+    data = Data(resolved, automatic, dataset, input_size, given=given)
     for role in ("teacher", "student"):
         model: ModelSpec | None = getattr(data.spec, role)
         if model is None:
@@ -198,7 +207,7 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
     if spec.train.sync_bn and world > 1:
         student = ranks.synchronised_norm(student)
     student.freeze(spec.student.freeze.stages, norm=spec.student.freeze.norm == "eval")
-    methods, pairs = _methods(spec, student, taught, len(dataset.classes), run, device)
+    methods, pairs = _methods(data, student, taught, run, device, notes)
     if taught is not None and taught.graph is not None:
         taught.graph.use({pair.teacher_name for method in methods for pair in method.pairs})
     random_head = None
@@ -237,8 +246,11 @@ def build(data: Data, run: Run, device: torch.device) -> Built:
 
 
 def _methods(
-    spec: JobSpec, student: TaskModel, taught: Taught | None, num_classes: int, run: Run, device: torch.device
+    data: Data, student: TaskModel, taught: Taught | None, run: Run, device: torch.device, notes: list[str]
 ) -> tuple[list[Method], list[dict[str, Any]]]:
+    """The methods, and what they compare; enters pairs of levels that the job leaves open into the spec."""
+    spec, num_classes = data.spec, len(data.dataset.classes)
+    size = spec.augment.crop or data.input_size
     methods: list[Method] = []
     described: list[dict[str, Any]] = []
     for number, term in enumerate(spec.distill):
@@ -249,11 +261,12 @@ def _methods(
         assert spec.teacher is not None
         assert spec.student.arch is not None
         misfit = other_head(term, spec.student.arch, spec.teacher.arch)
-        if misfit is None:
-            graph, arch = taught.graph, spec.teacher.arch
-            family = graph.plan.kind if graph is not None else arch.family if arch is not None else ""
-            misfit = headless_placebo(term, family)
         if misfit is not None:
+            raise CoreError.of(misfit.within(f"distill.{number}"))
+        _pair(term, number, student, taught.model, data, notes)
+        graph, arch = taught.graph, spec.teacher.arch
+        family = graph.plan.kind if graph is not None else arch.family if arch is not None else ""
+        if (misfit := headless_placebo(term, family)) is not None:
             raise CoreError.of(misfit.within(f"distill.{number}"))
         pairs = pair_levels(term, student, taught.model, f"distill.{number}")
         if (compared := taught.compared) is not None:
@@ -271,10 +284,28 @@ def _methods(
                 "student": [pair.student.channels, pair.student.stride],
                 "teacher": [pair.teacher.channels, pair.teacher.stride],
                 "adapter": pair.student.channels != pair.teacher.channels,
+                "text": pair_words(
+                    Shape(pair.name, pair.student.channels, pair.student.stride),
+                    Shape(pair.teacher_name, pair.teacher.channels, pair.teacher.stride),
+                    size,
+                ),
             }
             for pair in pairs
         ]
     return methods, described
+
+
+def _pair(term: MethodTerm, number: int, student: TaskModel, teacher: TaskModel, data: Data, notes: list[str]) -> None:
+    """Enters the pairs of levels that the job leaves open into the term. Raises CoreError: `distill.no_partner`."""
+    pairing = pair_up(
+        term, *({name: level.stride for name, level in model.levels.items()} for model in (student, teacher)),
+        given="at" in data.given[number], entries=tuple(name for name, level in teacher.levels.items() if level.onward),
+    )  # fmt: skip
+    if not isinstance(pairing, Pairing):
+        raise CoreError.of(pairing.within(f"distill.{number}"))
+    data.automatic |= {f"distill.{number}.{name}": list(value) for name, value in pairing.enter(term).items()}
+    if pairing.left_out:
+        notes.append(f"distill.{number} ({term.method}): {pairing.words()}")
 
 
 def pair_levels(term: MethodTerm, student: TaskModel, teacher: TaskModel, field_name: str) -> list[LevelPair]:
@@ -297,7 +328,7 @@ def pair_levels(term: MethodTerm, student: TaskModel, teacher: TaskModel, field_
                 "level.unknown",
                 f"the {who} has no level {name!r}",
                 hint=f"it has {', '.join(model.levels)}",
-                field=f"{field_name}.{key}",
+                field=f"{field_name}.{key if term.teacher_at else 'at'}",
                 value=name,
             )
     strides = [{name: level.stride for name, level in model.levels.items()} for model in (student, teacher)]

@@ -339,6 +339,9 @@ NECK_LEVELS: dict[str, tuple[str, ...]] = {
 }
 """Where a detector is distilled when `at` does not say: its feature pyramid, or the maps that its heads look at."""
 
+TWO_STAGE = frozenset({"faster_rcnn"})
+"""Detectors that look at regions of their own proposals; the others with a neck decide at every position at once."""
+
 CROSSED_LEVELS: dict[str, tuple[str, ...]] = {name: NECK_LEVELS[name] for name in ("retinanet", "fcos", "reppoints")}
 """Levels that a head looks at which can be left and entered between its convolutions, by family: CrossKD needs such heads."""
 

@@ -10,6 +10,12 @@ class SpecModel(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, populate_by_name=True, allow_inf_nan=False)
 
 
+def set_default(model: SpecModel, name: str, value: object) -> None:
+    """Sets a field that its user left out, so that it still counts as left out."""
+    setattr(model, name, value)
+    model.__pydantic_fields_set__.discard(name)
+
+
 def refusal(
     message: str, *, hint: str | None = None, field: str | None = None, value: str | None = None
 ) -> PydanticCustomError:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from acamkd_core.spec.archs import CROSSED_LEVELS, FAMILY_TASKS, NECK_LEVELS, Arch, TimmArch, entry_levels
+from acamkd_core.spec.archs import (
+    CROSSED_LEVELS,
+    ENTRY_LEVELS,
+    FAMILY_TASKS,
+    NECK_LEVELS,
+    Arch,
+    TimmArch,
+    entry_levels,
+)
+from acamkd_core.spec.base import set_default
 from acamkd_core.spec.errors import ErrorInfo
 from acamkd_core.spec.methods import MethodTerm
 from acamkd_core.spec.tasks import TaskName
@@ -65,13 +74,29 @@ def misfit_of(term: MethodTerm, task: str) -> ErrorInfo | None:
 def default_levels(term: MethodTerm, task: TaskName, arch: Arch | None) -> tuple[str, ...] | None:
     """Where a term looks that does not say it: a detector's pyramid, a classifier's last map for methods that need positions.
 
+    Methods that go on through the teacher leave out what a teacher of the student's family cannot be entered at.
     None: class scores, the default of all methods.
     """
     if arch is not None and (neck := NECK_LEVELS.get(arch.family)) is not None:
-        return neck
+        entries = ENTRY_LEVELS[arch.family] if term.method in THROUGH_TEACHER else neck
+        # Where none can be entered (SSDLite's), only a teacher of another family can do, and it decides.
+        return tuple(name for name in neck if name in entries) or neck
     if isinstance(arch, TimmArch) and term.method in NEEDS_POSITIONS:
         return tuple(classifier_levels(arch.backbone))[-1:] or None
     return ("c5",) if task == "classification" and term.method in NEEDS_POSITIONS else None
+
+
+def settle(terms: Sequence[MethodTerm], task: TaskName, student: Arch | None, teacher: Arch | None) -> None:
+    """Fills in, in place, what terms leave open and the networks decide: where they look, and the papers' numbers there.
+
+    A spec does it as far as it knows the networks; who knows more (a file's header, a server's job) does it again.
+    """
+    for term in terms:
+        if "at" not in term.model_fields_set and (levels := default_levels(term, task, student)) is not None:
+            set_default(term, "at", levels)
+        for name, value in term.papers(student, teacher).items() if student is not None else ():
+            if name not in term.model_fields_set:
+                set_default(term, name, value)
 
 
 def other_head(term: MethodTerm, student: Arch, teacher: Arch | None) -> ErrorInfo | None:
@@ -162,7 +187,7 @@ def no_way_on(term: MethodTerm, family: str, backbone: str = "") -> ErrorInfo | 
                 code="method.no_way_on",
                 message=f"{term.method} trains its tokens through the rest of the teacher, which cannot go on from {name!r}",
                 hint=f"take {', '.join(places) or 'another family of teachers'}; acam, pkd, cwd and mgd work at any level",
-                field="teacher_at" if term.teacher_at else "at",
+                field=_named(term),
                 value=name,
             )
     return None
@@ -180,26 +205,32 @@ def far_levels(term: MethodTerm, student: Mapping[str, float], teacher: Mapping[
         if own not in student or other not in teacher:
             continue
         a, b = student[own], teacher[other]
-        if _apart(a, b) > MAX_RESIZE:
-            near = sorted(teacher, key=lambda name: _apart(a, teacher[name]))
-            alike = [name for name in near if _apart(a, teacher[name]) <= MAX_RESIZE]
+        if apart(a, b) > MAX_RESIZE:
+            near = sorted(teacher, key=lambda name: apart(a, teacher[name]))
+            alike = [name for name in near if apart(a, teacher[name]) <= MAX_RESIZE]
             return ErrorInfo(
                 code="distill.far_levels",
-                message=f"the student's {own!r} has {_stride(a)}, the teacher's {other!r} {_stride(b)}: more than a factor of "
+                message=f"the student's {own!r} has {stride_words(a)}, the teacher's {other!r} {stride_words(b)}: more than a factor of "
                 f"{MAX_RESIZE:g} apart",
                 hint=f"nearest teacher levels: {', '.join(alike) or 'none within that factor'}",
-                field="teacher_at" if term.teacher_at else "at",
+                field=_named(term),
                 value=other,
             )
     return None
 
 
-def _apart(first: float, second: float) -> float:
+def _named(term: MethodTerm) -> str:
+    """The field that says which of the teacher's levels are compared, where the job has one: pairs may be automatic."""
+    return "teacher_at" if term.teacher_at and "teacher_at" in term.model_fields_set else "at"
+
+
+def apart(first: float, second: float) -> float:
     """Factor between the sizes of two maps; a stride of 0 is one position for the whole image, no map at all."""
     if first == second:
         return 1.0
     return max(first / second, second / first) if first and second else math.inf
 
 
-def _stride(stride: float) -> str:
+def stride_words(stride: float) -> str:
+    """A stride, as messages say it."""
     return f"stride {stride:g}" if stride else "one position for the whole image"

@@ -8,12 +8,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from acamkd_core.spec.archs import FAMILY_TASKS
 from acamkd_core.spec.augment import AugmentSpec
-from acamkd_core.spec.base import SpecModel, refusal
+from acamkd_core.spec.base import SpecModel, refusal, set_default
 from acamkd_core.spec.datasets import DatasetSpec, VocDataset, dataset_from_shorthand
 from acamkd_core.spec.early import lone_image, nothing_to_inherit, other_metric
 from acamkd_core.spec.errors import ErrorInfo, SpecInvalid
 from acamkd_core.spec.exports import ExportSpec
-from acamkd_core.spec.fit import default_levels
+from acamkd_core.spec.fit import settle
 from acamkd_core.spec.methods import MethodTerm, terms_from_shorthand
 from acamkd_core.spec.models import StudentSpec, TeacherSpec, weights_from_string
 from acamkd_core.spec.presets import PRESETS
@@ -256,7 +256,7 @@ class JobSpec(SpecModel):
         if (labels := labels_of(self.dataset)) is not None:
             found[f"dataset ({self.dataset.format})"] = labels
         if found and "task" not in self.model_fields_set:
-            _set_default(self, "task", next(iter(found.values())))
+            set_default(self, "task", next(iter(found.values())))
         for who, task in found.items():
             if task != self.task:
                 raise refusal(
@@ -277,11 +277,7 @@ class JobSpec(SpecModel):
                 field="train.cache_teacher",
                 hint="leave train.cache_teacher out",
             )
-        for term in self.distill:
-            if "at" not in term.model_fields_set:
-                levels = default_levels(term, self.task, self.student.arch)
-                if levels is not None:
-                    _set_default(term, "at", levels)
+        settle(self.distill, self.task, self.student.arch, self.teacher.arch if self.teacher is not None else None)
         return self
 
     @property
@@ -316,7 +312,7 @@ class JobSpec(SpecModel):
         if (misfit := size_misfit(networks, self.augment, self.teacher_size)) is not None:
             raise refusal(misfit.message, hint=misfit.hint, field=misfit.field)
         if self.augment.size is None and (size := only_size(networks, self.teacher_size)) is not None:
-            _set_default(self.augment, "size", size)
+            set_default(self.augment, "size", size)
         return self
 
     @model_validator(mode="after")
@@ -374,12 +370,6 @@ def labels_of(dataset: DatasetSpec) -> TaskName | None:
     if isinstance(dataset, VocDataset) and dataset.labels is not None:
         return "detection" if dataset.labels == "boxes" else "semantic_segmentation"
     return _LABELS.get(dataset.format)
-
-
-def _set_default(model: SpecModel, name: str, value: object) -> None:
-    """Set a field that its user left out, so that it still counts as left out."""
-    setattr(model, name, value)
-    model.__pydantic_fields_set__.discard(name)
 
 
 class InspectSpec(SpecModel):

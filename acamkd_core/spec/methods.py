@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from acamkd_core.spec.archs import NECK_LEVELS, TWO_STAGE, Arch
 from acamkd_core.spec.base import SpecModel
+
+ANCHOR_FREE = frozenset({"fcos", "reppoints"})
+"""Families with one candidate a position and no anchors: some methods have numbers of their own for them."""
 
 
 class TermSpec(SpecModel):
@@ -17,10 +21,14 @@ class TermSpec(SpecModel):
     at: tuple[str, ...] = Field(
         default=("logits",),
         min_length=1,
-        description="Levels compared, by name; a bare string is one level. `acamkd models` lists the levels.",
+        description="Student levels compared, by name; a bare string is one level, and `acamkd models` lists them. Automatic: "
+        "class scores (`logits`) of segmenters and classifiers, the pyramid of detectors; the last map of classifiers "
+        "(`c5`) for methods that need positions. Levels that the teacher has no partner for are then left out.",
     )
     teacher_at: tuple[str, ...] | None = Field(
-        default=None, description="Teacher levels, in the order of `at`; automatic: the same names."
+        default=None,
+        description="Teacher levels, in the order of `at`; automatic: the same name, else the same stride, else the nearest "
+        "stride within a factor of 4, to whose size the student's map is brought (crosskd and logit: the same name).",
     )
     weight: float = Field(default=1.0, ge=0, description="Factor on all terms of this entry.")
     placebo: Literal["none", "other_image", "random_head"] = Field(
@@ -34,6 +42,23 @@ class TermSpec(SpecModel):
     @classmethod
     def _one_level(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    def papers(self, student: Arch, teacher: Arch | None) -> dict[str, float]:
+        """The authors' numbers by field for this student at these levels, where they are not what the fields start from.
+
+        `teacher`: None where it is not known, or a graph of another runtime.
+        """
+        return {}
+
+    def decided(self) -> dict[str, Any]:
+        """Values by field of automatic fields that were left out and have one by now."""
+        fields = type(self).model_fields.items()
+        left_out = [name for name, field in fields if "automatic" in str(field.description).lower()]
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name in left_out
+            if name not in self.model_fields_set and (value := getattr(self, name)) is not None
+        }
 
     def automatic(self, *, classes: int, iterations: int) -> dict[str, int]:
         """Values of fields that were left out and follow from the data: number of classes, length of the run."""
@@ -159,11 +184,16 @@ class CwdTerm(TermSpec):
 
     method: Literal["cwd"] = Field(description="KL divergence of channel-wise maps.")
     weight: float = Field(
-        default=3.0, ge=0, description="Factor on the loss: the paper takes 3 on class scores and 50 on features."
+        default=3.0,
+        ge=0,
+        description="Factor on the loss; automatic, as in the paper: 3 on class scores (also beside features), 50 on features.",
     )
     temperature: float = Field(
         default=4.0, gt=0, description="Softening of both maps; gradient scaled by its square. The paper's 4."
     )
+
+    def papers(self, student: Arch, teacher: Arch | None) -> dict[str, float]:
+        return {} if "logits" in self.at else {"weight": 50.0}
 
 
 class PkdTerm(TermSpec):
@@ -173,11 +203,15 @@ class PkdTerm(TermSpec):
     weight: float = Field(
         default=6.0,
         ge=0,
-        description="Factor on the loss: the paper takes 6, and 10 for networks of different families.",
+        description="Factor on the loss; automatic, as in the paper: 6, and 10 for detectors of different families.",
     )
     eps: float = Field(
         default=1e-6, ge=0, description="Added to each channel's variance: a constant channel has a bounded gradient."
     )
+
+    def papers(self, student: Arch, teacher: Arch | None) -> dict[str, float]:
+        other = teacher is not None and teacher.family != student.family
+        return {"weight": 10.0} if other and student.family in NECK_LEVELS else {}
 
 
 class MgdTerm(TermSpec):
@@ -188,15 +222,20 @@ class MgdTerm(TermSpec):
         default=2e-5,
         ge=0,
         description="Factor on the squared error, which is summed over channels and positions: small maps need more. "
-        "The paper takes 2e-5 (segmentation, one-stage detectors) and 5e-7 (two-stage).",
+        "Automatic, as in the paper: 2e-5 (segmentation, one-stage detectors) and 5e-7 (two-stage).",
     )
     mask_ratio: float = Field(
         default=0.75,
         ge=0,
         lt=1,
-        description="Probability that a position is hidden: 0.75 for segmentation, 0.65 for one-stage and 0.45 for "
-        "two-stage detectors in the paper.",
+        description="Probability that a position is hidden; automatic, as in the paper: 0.75 for segmentation, 0.65 for "
+        "one-stage and 0.45 for two-stage detectors.",
     )
+
+    def papers(self, student: Arch, teacher: Arch | None) -> dict[str, float]:
+        if student.family in TWO_STAGE:
+            return {"weight": 5e-7, "mask_ratio": 0.45}
+        return {"mask_ratio": 0.65} if student.family in NECK_LEVELS else {}
 
 
 class MaskdTerm(TermSpec):
@@ -206,7 +245,8 @@ class MaskdTerm(TermSpec):
     weight: float = Field(
         default=0.5,
         ge=0,
-        description="Factor on the masked loss: the authors take 0.5 on class scores and 7 on RetinaNet's pyramid.",
+        description="Factor on the masked loss; automatic, as the authors': 0.5 on class scores, 7 on the pyramids of detectors, "
+        "10 on those without anchors (FCOS, RepPoints).",
     )
     tokens: int | None = Field(
         default=None, ge=1, le=256, description="Number of tokens M a level; automatic: 8 on logits, else 6."
@@ -222,6 +262,11 @@ class MaskdTerm(TermSpec):
         default=1.0, ge=0, description="Factor on the mean pairwise Dice of the masks while tokens are trained."
     )
     eps: float = Field(default=1e-5, ge=0, description="Added to each mask's sum, and to the Dice's denominator.")
+
+    def papers(self, student: Arch, teacher: Arch | None) -> dict[str, float]:
+        if student.family not in NECK_LEVELS:
+            return {}
+        return {"weight": 10.0 if student.family in ANCHOR_FREE else 7.0}
 
     def tokens_at(self, level: str) -> int:
         """M at a level."""
@@ -244,15 +289,40 @@ class FgdTerm(TermSpec):
     at: tuple[str, ...] = Field(
         default=("p3", "p4", "p5", "p6", "p7"),
         min_length=1,
-        description="Levels compared, by name; the pyramid of a one-stage detector by default.",
+        description="Student levels compared, by name; automatic: the detector's pyramid, less what the teacher has no partner "
+        "for.",
     )
-    temperature: float = Field(default=0.5, gt=0, description="Softening of the attention maps.")
+    temperature: float = Field(
+        default=0.5,
+        gt=0,
+        description="Softening of the attention maps; automatic, as the authors': 0.5, and 0.8 for FCOS.",
+    )
     foreground_weight: float = Field(
-        default=1e-3, ge=0, description="Alpha, inside boxes. Anchor-based one-stage 1e-3; two-stage 5e-5."
+        default=1e-3,
+        ge=0,
+        description="Alpha, inside boxes; automatic, as the authors': 1e-3 for one-stage detectors with anchors, 1.6e-3 for those "
+        "without (FCOS, RepPoints), 5e-5 for two-stage.",
     )
-    background_weight: float = Field(default=5e-4, ge=0, description="Beta, outside boxes. Two-stage 2.5e-5.")
-    attention_weight: float = Field(default=1e-3, ge=0, description="Gamma, L1 of the attention maps. Two-stage 5e-5.")
-    global_weight: float = Field(default=5e-6, ge=0, description="Lambda, global context blocks. Two-stage 5e-7.")
+    background_weight: float = Field(
+        default=5e-4, ge=0, description="Beta, outside boxes; automatic, in the same order: 5e-4, 8e-4, 2.5e-5."
+    )
+    attention_weight: float = Field(
+        default=1e-3,
+        ge=0,
+        description="Gamma, L1 of the attention maps; automatic, in the same order: 1e-3, 8e-4, 5e-5.",
+    )
+    global_weight: float = Field(
+        default=5e-6, ge=0, description="Lambda, global context blocks; automatic, in the same order: 5e-6, 8e-6, 5e-7."
+    )
+
+    def papers(self, student: Arch, teacher: Arch | None) -> dict[str, float]:
+        names = ("foreground_weight", "background_weight", "attention_weight", "global_weight")
+        if student.family in TWO_STAGE:
+            return dict(zip(names, (5e-5, 2.5e-5, 5e-5, 5e-7), strict=True))
+        if student.family in ANCHOR_FREE:
+            own = {"temperature": 0.8} if student.family == "fcos" else {}
+            return own | dict(zip(names, (1.6e-3, 8e-4, 8e-4, 8e-6), strict=True))
+        return {}
 
 
 class CankdTerm(TermSpec):
@@ -264,8 +334,8 @@ class CankdTerm(TermSpec):
     at: tuple[str, ...] = Field(
         default=("c5",),
         min_length=1,
-        description="Levels compared, by name; the paper's are the backbone's last for segmentation, the pyramid for "
-        "detection.",
+        description="Student levels compared, by name; automatic: as in the paper, the backbone's last, and the pyramid of "
+        "detectors, less what the teacher has no partner for.",
     )
     weight: float = Field(
         default=5.0, ge=0, description="Factor on half the MSE; the authors take 5, and 10 for one pair."
@@ -281,20 +351,34 @@ class CrosskdTerm(TermSpec):
     at: tuple[str, ...] = Field(
         default=("p3", "p4", "p5", "p6", "p7"),
         min_length=1,
-        description="Pyramid levels whose predictions are compared.",
+        description="Pyramid levels whose predictions are compared; automatic: all of the student's.",
     )
     stage: int | None = Field(
         default=None,
         ge=0,
         le=8,
         description="Convolutions of each tower that the student does itself before the teacher's head takes over; "
-        "automatic: 3, or all of a shallower head. The authors take 3 of 4, and 2 for FCOS.",
+        "automatic: 3, for FCOS 2 as the authors take, or all of a shallower head.",
     )
     class_weight: float = Field(
-        default=1.0, ge=0, description="Factor on the class scores' quality focal loss. The authors' FCOS: 0.4."
+        default=1.0,
+        ge=0,
+        description="Factor on the class scores' quality focal loss; automatic, as the authors': 1, and 0.4 for FCOS.",
     )
-    box_weight: float = Field(default=1.0, ge=0, description="Factor on the boxes' GIoU loss. The authors' FCOS: 0.75.")
+    box_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="Factor on the boxes' GIoU loss; automatic, as the authors': 1, and 0.75 for FCOS.",
+    )
     beta: float = Field(default=1.0, ge=1, description="Exponent of the quality focal loss's weight.")
+
+    def papers(self, student: Arch, teacher: Arch | None) -> dict[str, float]:
+        if student.family != "fcos":
+            return {}
+        found = {"class_weight": 0.4, "box_weight": 0.75}
+        if teacher is not None and teacher.family == "fcos":
+            found["stage"] = min(2, student.head_depth, teacher.head_depth)
+        return found
 
 
 class FreekdTerm(TermSpec):

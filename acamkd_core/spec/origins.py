@@ -22,8 +22,8 @@ def _leaves(value: Any, path: str, given: bool, automatic: bool) -> Iterator[Fie
     if isinstance(value, BaseModel):
         for name, info in type(value).model_fields.items():
             child = getattr(value, name)
-            # "automatic:" in a description is the spec's promise that an absent value is found out from the data.
-            found_out = child is None and "automatic" in (info.description or "").lower()
+            # "automatic:" in a description is the spec's promise that an absent value is found out.
+            found_out = "automatic" in (info.description or "").lower()
             below = given and name in value.model_fields_set
             yield from _leaves(child, f"{path}.{name}" if path else name, below, found_out)
     elif _is_branch(value):

@@ -14,14 +14,15 @@ from sqlalchemy.orm import Session
 
 from acamkd_core.program_file import SUFFIX, allowed_program
 from acamkd_core.spec.api import Finding
-from acamkd_core.spec.archs import FAMILY_TASKS
+from acamkd_core.spec.archs import FAMILY_TASKS, entry_levels
 from acamkd_core.spec.datasets import RegisteredDataset, Splits, folder_dataset
 from acamkd_core.spec.early import nothing_to_inherit
 from acamkd_core.spec.errors import CoreError, ErrorInfo
-from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_way_on, other_head
+from acamkd_core.spec.fit import far_levels, headless_placebo, misfit_of, no_way_on, other_head, settle
 from acamkd_core.spec.job import InspectSpec, JobSpec
 from acamkd_core.spec.label_map import Matched, mapped_misfit
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
+from acamkd_core.spec.pairing import Pairing, pair_up
 from acamkd_core.spec.sizes import only_size, size_misfit
 from server.auth.service import CallerScope
 from server.datasets import repository as datasets
@@ -82,6 +83,9 @@ def check_job(spec: JobSpec, scope: Scope) -> tuple[JobSpec, Checked]:
             "student.no_arch", "the student needs an architecture", "student.arch", hint="e.g. a preset's name"
         )
     _check_task(spec, checked)
+    settle(
+        spec.distill, spec.task, *(one.arch if one is not None else None for one in (checked.student, checked.teacher))
+    )
     if checked.student is not None and checked.teacher is not None:
         arches = checked.student.arch, checked.teacher.arch
         if (misfit := nothing_to_inherit(spec.student.inherit, *arches)) is not None:
@@ -237,6 +241,24 @@ def _check_levels(network: Network | None, names: tuple[str, ...], path: str, wh
             checked.refuse("distill.level", message, path, hint="levels: " + ", ".join(known), value=name)
 
 
+def _pair(spec: JobSpec, index: int, checked: Checked, entries: tuple[str, ...] | None) -> bool:
+    """Enters the pairs of levels that the job leaves open; False, with a problem, where a level has no partner."""
+    term, path = spec.distill[index], f"distill.{index}"
+    student = checked.student.levels_by_stride() if checked.student is not None else {}
+    strides = teacher_strides(spec, checked)
+    teacher = {name: strides.get(name) for name in checked.teacher.levels()} if checked.teacher is not None else {}
+    if not student or not teacher:
+        return True  # the run will know
+    pairing = pair_up(term, student, teacher, given="at" in term.model_fields_set, entries=entries)
+    if not isinstance(pairing, Pairing):
+        checked.problems.append(pairing.within(path))
+        return False
+    pairing.enter(term)
+    if pairing.left_out:
+        checked.note("distill.left_out", pairing.words(), f"{path}.at", "info")
+    return True
+
+
 def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> None:
     term, path = spec.distill[index], f"distill.{index}"
     misfit = misfit_of(term, spec.task)
@@ -255,9 +277,11 @@ def _check_term(spec: JobSpec, index: int, scope: Scope, checked: Checked) -> No
     student, teacher = checked.student, checked.teacher
     _check_levels(student, term.at, f"{path}.at", "student", checked)
     teacher_path = f"{path}.teacher_at" if term.teacher_at else f"{path}.at"
-    _check_levels(teacher, term.teacher_at or term.at, teacher_path, "teacher", checked)
     family = teacher.family if teacher is not None else None
     backbone = getattr(teacher.arch, "backbone", "") if teacher is not None else ""
+    if not _pair(spec, index, checked, entry_levels(family, backbone) if family is not None else None):
+        return
+    _check_levels(teacher, term.teacher_at or term.at, teacher_path, "teacher", checked)
     if family is not None and (closed := no_way_on(term, family, backbone)) is not None:
         checked.problems.append(closed.within(path))
     if family is not None and (pointless := headless_placebo(term, family)) is not None:

@@ -14,7 +14,7 @@ from server.db.base import utcnow
 from server.db.tables import Job
 from server.jobs import repository
 from server.jobs.checks import Checked
-from server.jobs.estimate import pair_words
+from server.jobs.estimate import pairs_line
 from server.jobs.references import Network
 from server.workers import repository as workers
 
@@ -94,7 +94,7 @@ def summary_lines(spec: JobSpec | InspectSpec, checked: Checked, *, given: int, 
             teacher = _network_line(checked.teacher)
             if spec.teacher.size is not None:
                 teacher += f", sees {spec.teacher.size[0]}x{spec.teacher.size[1]}"
-            lines.append(f"pair   teacher {teacher} -> student {student}   {pair_words(spec, checked)}")
+            lines.append(f"pair   teacher {teacher} -> student {student}   {pairs_line(spec, checked)}")
     return lines
 
 

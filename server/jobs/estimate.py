@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from acamkd_core.spec.catalog import LevelFacts, levels_of
+from acamkd_core.spec.catalog import levels_of
 from acamkd_core.spec.job import JobSpec
+from acamkd_core.spec.pairing import Shape, pair_words
 from server.db.tables import Job
 from server.jobs import repository
 from server.jobs.checks import Checked, train_images
-from server.jobs.teacher import evaluation_size
+from server.jobs.references import Network
+from server.jobs.teacher import evaluation_size, teacher_strides
 
 _LOOK_BACK = 50  # jobs
 
@@ -24,34 +26,28 @@ def iterations_of(spec: JobSpec, checked: Checked) -> int | None:
     return round(spec.schedule.epochs * max(1, images // spec.batch.global_size))
 
 
-def _level(arch: object, name: str, classes: int) -> LevelFacts | None:
-    return next((level for level in levels_of(arch, classes) if level.name == name), None)
+def _shape(network: Network | None, name: str, classes: int, strides: dict[str, int]) -> Shape:
+    """A level, as far as it is known before the run. `strides`: in the job's pixels."""
+    if network is None or network.arch is None:
+        return Shape(name, stride=strides.get(name))
+    channels = {one.name: one.channels for one in levels_of(network.arch, classes)}
+    return Shape(name, channels.get(name), strides.get(name))
 
 
-def pair_words(spec: JobSpec, checked: Checked) -> str:
-    """`logits 11x23x30, no adapter; c5 320x12x15, adapter to 2048`, as far as it is known without building anything."""
-    student = checked.student.arch if checked.student else None
-    teacher = checked.teacher.arch if checked.teacher else None
+def pairs_line(spec: JobSpec, checked: Checked) -> str:
+    """`logits 11x23x30, no adapter; m1 576x20x20 <- p4 256x20x20, adapter to 256`, as far as it is known before the run."""
     named = (
         checked.dataset.classes if checked.dataset is not None else checked.teacher.classes if checked.teacher else []
     )
     classes = len(named)
     size = spec.augment.crop or evaluation_size(spec, checked)
     words: dict[str, None] = {}
+    strides = checked.student.strides() if checked.student is not None else {}, teacher_strides(spec, checked)
     for term in spec.distill:
         for name, teacher_name in zip(term.at, term.teacher_at or term.at, strict=False):
-            mine = _level(student, name, classes) if student is not None else None
-            theirs = _level(teacher, teacher_name, classes) if teacher is not None else None
-            text = name
-            if mine is not None and mine.channels:
-                text += f" {mine.channels}"
-                if size is not None and mine.stride:
-                    text += "".join(f"x{-(-side // mine.stride)}" for side in size)
-            if name == teacher_name == "logits" or (mine and theirs and mine.channels == theirs.channels):
-                text += ", no adapter"
-            elif mine and theirs:
-                text += f", adapter to {theirs.channels}"
-            words[text] = None
+            own = _shape(checked.student, name, classes, strides[0])
+            other = _shape(checked.teacher, teacher_name, classes, strides[1])
+            words[pair_words(own, other, size)] = None
     return "; ".join(words) or "no terms"
 
 

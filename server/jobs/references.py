@@ -49,6 +49,11 @@ class Network:
             return list(self.graph.features.values())
         return [] if self.arch is None else [level.name for level in levels_of(self.arch, 2)]
 
+    def levels_by_stride(self) -> dict[str, int | None]:
+        """Level to stride in the order of the forward pass; None where only a run can tell the stride."""
+        strides = self.strides()
+        return {name: strides.get(name) for name in self.levels()}
+
     def strides(self) -> dict[str, int]:
         """Strides of the levels, where they are known."""
         if self.graph is not None:

@@ -30,15 +30,15 @@ def evaluation_size(spec: JobSpec, checked: Checked) -> tuple[int, int] | None:
     return spec.augment.padded(spec.augment.fitted(stored)) if stored is not None else None
 
 
-def teacher_strides(spec: JobSpec, checked: Checked) -> dict[str, float]:
-    """Strides of the teacher's levels in the job's pixels, where they are known before the run."""
+def teacher_strides(spec: JobSpec, checked: Checked) -> dict[str, int]:
+    """Strides of the teacher's levels in the job's pixels, rounded as the run has them, where they are known before it."""
     strides = checked.teacher.strides() if checked.teacher is not None else {}
     if spec.teacher_size is None:
-        return dict(strides)
+        return strides
     if (trained := spec.augment.crop or evaluation_size(spec, checked)) is None:
         return {}
     zoom = math.sqrt(math.prod(own / side for own, side in zip(spec.teacher_size, trained, strict=True)))
-    return {name: stride / zoom for name, stride in strides.items()}
+    return {name: stride and max(1, round(stride / zoom)) for name, stride in strides.items()}
 
 
 def check_classes(spec: JobSpec, checked: Checked) -> None:

@@ -71,6 +71,7 @@ def test_a_teacher_beside_the_job_file(tmp_path: Path) -> None:
     (tmp_path / "jobs" / "taught.yaml").write_text(yaml.safe_dump(spec))
     done = run(tmp_path, "jobs/taught.yaml", "-o", "json")
     assert done.returncode == 0, done.stderr
+    assert "pair    logits " in done.stderr, "what is compared is said before anything trains"
     assert "teacher/miou" in json.loads(done.stdout)["metrics"]
 
 
@@ -85,6 +86,7 @@ def test_a_program_on_ones_own_machine_has_to_be_allowed_and_may_lie_anywhere(tm
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(spec | {"teacher": teacher | {"allow_code": True}}))
     done = run(tmp_path, "job.yaml", "-o", "json")
     assert done.returncode == 0, done.stderr
+    assert "pair    logits " in done.stderr, "what is compared is said before anything trains"
     assert "teacher/miou" in json.loads(done.stdout)["metrics"]
 
 

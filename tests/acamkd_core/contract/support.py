@@ -25,8 +25,8 @@ HEAD = """# Which method works where
 
 Every cell is a real training step of tiny networks of that family, teacher and student, at every level: the loss is finite,
 the student hears it, the teacher does not change. What does not fit is refused when the job is submitted or built, with the
-reason. Teacher and student may be of different families: levels are paired by name (`at`, `teacher_at`), channels are adapted by
-a 1x1 convolution, and the student's map is resized to the teacher's, up to a factor of 4.
+reason. Teacher and student may be of different families: levels are paired by name, else by stride (`at`, `teacher_at` say
+others), channels are adapted by a 1x1 convolution, and the student's map is resized to the teacher's, up to a factor of 4.
 """
 
 

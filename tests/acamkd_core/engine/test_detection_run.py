@@ -151,19 +151,51 @@ def test_a_resumed_run_is_the_undisturbed_one(tmp_path: Path, cache: Path, teach
 
 
 SSDLITE = {"family": "ssdlite", "width": 0.35}
-SIX_MAPS = {"at": ["m1", "m2", "m3"], "teacher_at": ["p4", "p5", "p6"]}
+SIX_MAPS = [("m1", "p4"), ("m2", "p5"), ("m3", "p6"), ("m4", "p7")]
+SAME = [(name, name) for name in ("p3", "p4", "p5", "p6", "p7")]
 
 
-@pytest.mark.parametrize(("arch", "pairs"), [(SSDLITE, SIX_MAPS), (POINT_SETS, {})], ids=["ssdlite", "reppoints"])
+@pytest.mark.parametrize(("arch", "pairs"), [(SSDLITE, SIX_MAPS), (POINT_SETS, SAME)], ids=["ssdlite", "reppoints"])
 def test_another_family_learns_from_the_pyramid(
-    tmp_path: Path, cache: Path, teacher: Path, arch: dict[str, Any], pairs: dict[str, Any]
+    tmp_path: Path, cache: Path, teacher: Path, arch: dict[str, Any], pairs: list[tuple[str, str]]
 ) -> None:
     """SSDLite's maps are paired with the teacher's levels by stride, RepPoints' by name; their own graphs pass the gate."""
-    changes = distilled(teacher, **pairs) | {"student": {"arch": arch}, "schedule": {"iterations": 4}}
+    changes = distilled(teacher) | {"student": {"arch": arch}, "schedule": {"iterations": 4}}
     result, events = go(tmp_path, cache, **changes)
     assert result.status == "succeeded", result.error
+    resolved = next(event for event in events if event.type == "resolved")
+    assert [(pair["student_level"], pair["teacher_level"]) for pair in resolved.pairs] == pairs
+    assert resolved.automatic["distill.0.at"] == [own for own, _ in pairs]
+    if arch is SSDLITE:
+        assert resolved.pairs[0]["text"] == "m1 192x4x6 <- p4 24x4x6, adapter to 24"
+        assert resolved.spec["distill"][0]["teacher_at"] == ["p4", "p5", "p6", "p7"]
     (onnx,) = [event for event in events if event.type == "export" and event.format == "onnx"]
     assert onnx.verified is True, onnx.gate
+
+
+def test_levels_without_a_partner_are_told_or_refused(tmp_path: Path, cache: Path, teacher: Path) -> None:
+    """MasKD trains one set of masks a level of the teacher: the two-stage student's p2 finds them all taken."""
+    two_stage = {
+        "family": "faster_rcnn",
+        "backbone": "mobilenet_v2",
+        "width": 0.35,
+        "fpn_channels": 16,
+        "head_channels": 16,
+    }
+    changes: dict[str, Any] = {
+        "student": {"arch": two_stage}, "teacher": str(teacher), "schedule": {"iterations": 1}, "exports": ["safetensors"],
+        "distill": [{"method": "maskd", "token_iterations": 1}],
+    }  # fmt: skip
+    result, events = go(tmp_path / "a", cache, **changes)
+    assert result.status == "succeeded", result.error
+    notes = [event.message for event in events if event.type == "log"]
+    assert any(note.startswith("distill.0 (maskd): left out") and note.endswith(": p2") for note in notes), notes
+    named, _ = go(tmp_path / "b", cache, **changes | {"distill": [{"method": "maskd", "at": ["p2", "p3", "p4", "p5"]}]})
+    assert named.error is not None
+    assert (named.error.code, named.error.field, named.error.value) == ("distill.no_partner", "distill.0.at", "p2")
+    assert named.error.hint == (
+        "its levels that it can be entered at: p3 (stride 8), p4 (stride 16), p5 (stride 32), p6 (stride 64), p7 (stride 128)"
+    )
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from acamkd_core.spec.fit import far_levels, misfit_of
+from acamkd_core.spec.fit import far_levels, misfit_of, no_way_on
 from acamkd_core.spec.job import JobSpec, parse_job
 from acamkd_core.spec.methods import MethodTerm
 
@@ -78,12 +78,19 @@ def test_a_single_position_is_near_to_nothing_but_another() -> None:
         ("resnet18", "pkd", ("logits",)),
         ("deeplabv3-resnet18", "acam", ("logits",)),
         ("retinanet-r50-fpn", "pkd", ("p3", "p4", "p5", "p6", "p7")),
+        ("faster_rcnn-resnet50", "pkd", ("p2", "p3", "p4", "p5", "p6")),
+        # Regions are pooled from p2 to p5: these train masks through the rest of the teacher.
+        ("faster_rcnn-resnet50", "maskd", ("p2", "p3", "p4", "p5")),
+        ("faster_rcnn-resnet50", "freekd", ("p2", "p3", "p4", "p5")),
+        ("retinanet-r50-fpn", "maskd", ("p3", "p4", "p5", "p6", "p7")),
     ],
 )
 def test_where_a_term_looks_that_does_not_say_it(student: str, method: str, levels: tuple[str, ...]) -> None:
     spec = parse_job({"dataset": "data", "student": student, "teacher": "t.safetensors", "distill": method})
     assert isinstance(spec, JobSpec)
+    assert spec.student.arch is not None
     assert spec.distill[0].at == levels
+    assert no_way_on(spec.distill[0], spec.student.arch.family) is None
     assert "at" not in spec.distill[0].model_fields_set
 
 

@@ -126,6 +126,32 @@ def test_levels_too_far_apart_are_refused_before_anything_runs(world: World) -> 
     assert "'c5' has stride 32, the teacher's 'c2' stride 4" in answer.json()["problems"][0]["message"]
 
 
+def test_levels_of_another_family_are_paired_by_stride_and_shown(world: World) -> None:
+    detection = {"dataset": {"format": "scenes"}, "augment": {"size": [320, 320]}}
+    world.client.post(JOBS, json=detection | {"name": "one", "student": "retinanet-r50-fpn"})
+    world.client.post(JOBS, json=detection | {"name": "two", "student": "faster_rcnn-resnet50"})
+
+    def dry(student: str, teacher: str, term: Any) -> Any:
+        spec = detection | {"student": student, "teacher": f"job:{teacher}", "distill": term}
+        return world.client.post(f"{JOBS}?dry_run=true", json=spec)
+
+    body = dry("ssdlite-mobilenet_v2", "one", "acam").json()
+    assert body["spec"]["distill"][0]["at"] == ["m1", "m2", "m3", "m4"]
+    assert body["spec"]["distill"][0]["teacher_at"] == ["p4", "p5", "p6", "p7"]
+    origins = {item["path"]: item["origin"] for item in body["origins"]}
+    assert {origins["distill.0.at"], origins["distill.0.teacher_at"]} == {"automatic"}
+    assert "   m1 576x20x20 <- p4 256x20x20, adapter to 256; m2 1280x10x10 <- p5 256x10x10" in body["summary"][2]
+
+    body = dry("retinanet-r50-fpn", "two", "maskd").json()  # masks are trained once a level, at p2 to p5
+    assert body["spec"]["distill"][0]["at"] == ["p3", "p4", "p5"]
+    (finding,) = [one for one in body["findings"] if one["info"]["code"] == "distill.left_out"]
+    assert (finding["severity"], finding["info"]["field"]) == ("info", "distill.0.at")
+    assert finding["info"]["message"].endswith(": p6, p7")
+    named = dry("retinanet-r50-fpn", "two", {"method": "maskd", "at": ["p5", "p7"]})
+    assert codes(named) == {"distill.0.at": "distill.no_partner"}
+    assert dry("faster_rcnn-resnet50", "two", "maskd").json()["spec"]["distill"][0]["at"] == ["p2", "p3", "p4", "p5"]
+
+
 def test_heads_that_cannot_be_crossed_are_refused_before_anything_runs(world: World) -> None:
     teacher = {
         "arch": {"family": "fcos", "backbone": "resnet50"},

@@ -54,12 +54,14 @@ def test_a_teacher_that_only_its_file_names_decides_on_the_size(world: World) ->
 
 
 def test_levels_of_a_vit_are_known(world: World) -> None:
-    answer = dry(world, distill="acam")
-    assert codes(answer) == {"distill.0.at": "distill.level"}
+    words = "c5 320x12x12 <- b12 384x24x24, adapter to 384, c5 -> 24x24"
+    answer = dry(world, distill="acam")  # the last of its maps
+    assert words in answer.text
+    assert origins(answer)["distill.0.teacher_at"] == (["b12"], "automatic")
+    assert words in dry(world, distill={"method": "acam", "at": "c5", "teacher_at": "b12"}).text
+    answer = dry(world, distill={"method": "acam", "at": "c5", "teacher_at": "b7"})
+    assert codes(answer) == {"distill.0.teacher_at": "distill.level"}
     assert answer.json()["problems"][0]["hint"] == "levels: b3, b6, b9, b12, logits"
-    pair = {"method": "acam", "at": "c5", "teacher_at": "b12"}
-    fitting = dry(world, distill=pair)
-    assert "c5 320x12x12, adapter to 384" in fitting.text
     assert codes(dry(world, distill={"method": "maskd", "at": "c5", "teacher_at": "b12"})) == {
         "distill.0.teacher_at": "method.no_way_on"
     }

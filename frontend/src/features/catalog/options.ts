@@ -38,6 +38,8 @@ function kindOf(node: Node): string {
 
 function standardOf(node: Node, required: boolean): string {
   if (required) return 'required';
-  if (node.default === undefined) return /automatic/.test(String(node.description)) ? 'automatic' : '–';
+  // A default that depends on the network is in the description, whatever the field starts from.
+  if (/automatic/i.test(String(node.description))) return 'automatic';
+  if (node.default === undefined) return '–';
   return typeof node.default === 'string' ? node.default : JSON.stringify(node.default);
 }

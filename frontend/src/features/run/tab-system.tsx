@@ -98,8 +98,9 @@ function ranCode(ran: boolean | null | undefined): string {
   return ran ? 'its code ran on the worker' : 'its code has not run';
 }
 
-/** Two levels that a term compares, as `channels @ stride`. */
+/** Two levels that a term compares, in the words of the submission; of older runs as `channels @ stride`. */
 function pairLine(pair: Record<string, unknown>): string {
+  if (pair.text) return `${String(pair.method)}: ${String(pair.text)}`;
   const level = (role: string) => `${String(pair[`${role}_level`])} ${((pair[role] ?? []) as number[]).join(' @ ')}`;
   const adapter = pair.adapter ? '1×1 adapter' : 'no adapter';
   return `${String(pair.method)}: student ${level('student')}, teacher ${level('teacher')}, ${adapter}`;
