@@ -344,9 +344,11 @@ class JobSpec(SpecModel):
     def _seen_early(self) -> JobSpec:
         """What would otherwise end the run at its first step, or after the teacher has been scored."""
         teacher = self.teacher
+        # Where only files know it, the task is a guess: then the server or the run compares.
+        known = "task" in self.model_fields_set or self.student.arch is not None or labels_of(self.dataset) is not None
         images = self.batch.global_size // (self.batch.accumulate * self.resources.world)
         misfits = (
-            other_metric(teacher.expect, self.task) if teacher is not None and teacher.expect is not None else None,
+            other_metric(teacher.expect, self.task) if known and teacher is not None and teacher.expect else None,
             lone_image(self.student, images) if not self.train.sync_bn else None,
             nothing_to_inherit(self.student.inherit, self.student.arch, teacher.arch if teacher is not None else None),
         )

@@ -226,12 +226,8 @@ def test_neck_and_head_can_start_from_the_teacher(tmp_path: Path, cache: Path, t
     assert not any(pair["adapter"] for pair in pairs)
 
 
-def test_tasks_that_do_not_fit_are_refused(tmp_path: Path, cache: Path, teacher: Path) -> None:
+def test_tasks_that_do_not_fit_are_refused() -> None:
     segmenter = {"arch": {"family": "deeplabv3", "width": 0.35}}
-    other, _ = go(tmp_path / "a", cache, **(distilled(teacher, at="c5") | {"student": {"arch": ARCH}, "teacher": {
-        "weights": {"file": str(teacher)}, "expect": {"miou": 1}}}))  # fmt: skip
-    assert other.error is not None
-    assert (other.error.code, other.error.hint) == ("teacher.other_metric", "write expect: {map: ...}")
     for changes in ({"student": segmenter, "task": "detection"}, {"teacher": {**segmenter, "weights": {"file": "x"}}}):
         with pytest.raises(Exception, match="task"):
             parse_job(BASE | changes)

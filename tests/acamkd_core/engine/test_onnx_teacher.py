@@ -138,14 +138,16 @@ def test_refused_before_training(world: World, tmp_path: Path, code: str) -> Non
     ({"teacher": {"weights": "nowhere.onnx"}}, "weights.not_found", "teacher.weights.file"),
     ({"augment": {"size": [64, 64]}}, "onnx.fixed_size", "augment.size"),
     ({"augment": {"crop": [32, 32]}}, "onnx.fixed_size", "augment.crop"),
-    ({"dataset": DETECTION["dataset"], "student": DETECTION["student"], "distill": [{"method": "pkd", "at": "p3"}]},
+    ({"dataset": DETECTION["dataset"], "student": DETECTION["student"], "distill": [{"method": "pkd", "at": "p3"}], "expect": {"map": 1}},
      "onnx.other_task", "teacher.weights"),
     ({"distill": [{"method": "pkd", "at": "c5", "teacher_at": "c6"}]}, "level.unknown", "distill.0.teacher_at"),
 ])  # fmt: skip
 def test_files_of_ours_are_refused_too(
     world: World, own: Path, tmp_path: Path, changes: dict[str, Any], code: str, field: str
 ) -> None:
-    result, _ = go(tmp_path, world.folder, **({"teacher": teacher(own), "distill": ["logit"]} | changes))
+    told = {name: value for name, value in changes.items() if name == "expect"}
+    spec = {"teacher": teacher(own) | told, "distill": ["logit"]} | changes
+    result, _ = go(tmp_path, world.folder, **{name: value for name, value in spec.items() if name != "expect"})
     assert result.error is not None
     assert (result.error.code, result.error.field) == (code, field)
 

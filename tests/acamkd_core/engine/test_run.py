@@ -235,12 +235,6 @@ def test_devices_that_are_not_there(world: World, tmp_path: Path, device: str, c
     before_a_step(*go(tmp_path, world.folder, device=device), code)
 
 
-def test_a_batch_of_one_image_is_explained(world: World, tmp_path: Path) -> None:
-    result, _ = go(tmp_path, world.folder, batch={"global_size": 1})
-    assert result.error is not None
-    assert (result.error.code, result.error.field) == ("model.batch_of_one", "batch.global_size")
-
-
 def test_a_stop_is_heard_while_the_teacher_is_scored(world: World, tmp_path: Path) -> None:
     def checking(events: list[Any]) -> bool:
         return any(event.type == "stage" and event.stage == "teacher_check" for event in events)

@@ -136,4 +136,4 @@ def test_a_file_of_a_network_of_one_size_decides_too_and_another_size_is_refused
     result, _ = go(tmp_path / "c", data, student=MOBILE, teacher=teacher, distill="logit")
     assert result.error is not None
     assert (result.error.code, result.error.field) == ("augment.network_size", "augment.size")
-    assert result.error.hint == "augment: {size: [160, 160]}"
+    assert result.error.hint == "augment: {size: [160, 160]}, or teacher: {size: [160, 160]}"

@@ -50,6 +50,9 @@ def test_refused_as_soon_as_it_is_read(spec: dict[str, Any], field: str, hint: s
     "spec",
     [
         DETECTION | {"teacher": {**DETECTION["teacher"], "expect": {"map": 50}}},
+        # Only files know the task here.
+        {"dataset": "./d", "student": {"weights": "./s.safetensors"}, "distill": "cwd",
+         "teacher": {"weights": "./t.safetensors", "expect": {"map": 1}}},
         DETECTION | {"student": {"arch": "retinanet-mobilenet_v2", "inherit": ["neck", "head"]}},
         DETECTION | {"student": {"arch": "fcos-r50-fpn", "inherit": ["neck"]}},
         SEGMENTATION | {"student": {"arch": "lraspp-mobilenet_v2"}, "batch": {"global_size": 1}},
