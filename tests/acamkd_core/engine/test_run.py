@@ -140,6 +140,17 @@ def test_memory_format_changes_no_value() -> None:
         torch.testing.assert_close(plain, last, rtol=1e-8, atol=1e-12)
 
 
+def test_a_run_takes_numbers_below_the_normal_ones_for_zero(world: World, tmp_path: Path) -> None:
+    """They made ACAM-KD's step several times as long on CPUs: `python -m benchmarks.denormals`."""
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor has no such mode")
+    tiny = torch.full((8,), 1e-39)
+    assert (tiny * 1.0).ne(0).all()
+    result, _ = go(tmp_path, world.folder, schedule={"iterations": 1})
+    assert result.status == "succeeded", result.error
+    assert (tiny * 1.0).eq(0).all()
+
+
 def test_unlabelled_images_give_the_distillation_terms_only(world: World, tmp_path: Path) -> None:
     """Two labelled and many unlabelled images: some batches have no label at all, and still teach."""
     data = SCENES | {"train_images": 2, "unlabelled_images": 10}

@@ -281,7 +281,7 @@ def test_a_network_of_one_size_decides_on_the_jobs_size() -> None:
     found = problem(student="resnet18", teacher=teacher, distill="logit", augment={"size": [224, 224]})
     assert found[0] == "augment.size"
     assert "the teacher timm:vit_small_patch16_384 takes images of 384 x 384 only, not 224 x 224" in found[1]
-    assert found[2] == "augment: {size: [384, 384]}"
+    assert found[2] == "augment: {size: [384, 384]}, or teacher: {size: [384, 384]}"
     found = problem(student=network("deit_tiny_patch16_224"), teacher=teacher, distill="logit")
     assert "which is all that the other network takes" in found[1]
     found = problem(student="resnet18", teacher=teacher, distill="logit", augment={"short_side": 256})
