@@ -194,6 +194,15 @@ def comparison(runs: list[Run], first: str, second: str) -> str:
     )
 
 
+def finished(done: int, planned: int) -> str:
+    """How far a study is."""
+    if done == planned:
+        return f"All {planned} full-length student runs are finished."
+    return (
+        f"{done} of {planned} full-length student runs are finished; the command above goes on with the missing ones."
+    )
+
+
 def _shown_in(run: Run) -> str:
     """The CamVid table that a tuning run belongs to. CWD and MGD were tuned with the first table's jobs, for the third."""
     return "competitors" if run["arm"] in ("cwd", "mgd") else str(run["name"].split("-")[1])
@@ -245,10 +254,7 @@ def camvid(folder: Path) -> str:
         if tuned:
             lines += ["Tuning:", "", *tuning_table(tuned), ""]
     done = sum(run["stage"] == "final" for run in runs)
-    lines += [
-        f"{done} of 54 full-length student runs are finished; the command above goes on with the missing ones.",
-        "",
-    ]
+    lines += [finished(done, 54), ""]
     return "\n".join(lines)
 
 
@@ -341,10 +347,7 @@ def bccd(folder: Path) -> str:
             if other != "none_long" and (told := comparison(final + long, other, "none_long"))
         ]
         lines += ["", *READINGS.get("bccd_long", [])]
-    lines += [
-        f"{len(final) + len(masks) + len(long)} of 39 full-length student runs are finished; the command above goes on with the missing ones.",
-        "",
-    ]
+    lines += [finished(len(final) + len(masks) + len(long), 39), ""]
     return "\n".join(lines)
 
 
