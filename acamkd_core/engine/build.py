@@ -317,8 +317,9 @@ def pair_levels(term: MethodTerm, student: TaskModel, teacher: TaskModel, field_
     names = term.teacher_at or term.at
     if len(names) != len(term.at):
         raise CoreError(
-            "level.count", f"at names {len(term.at)} levels, teacher_at {len(names)}", field=f"{field_name}.teacher_at"
-        )
+            "level.count", f"at names {len(term.at)} levels, teacher_at {len(names)}", field=f"{field_name}.teacher_at",
+            hint="name one teacher level for each level of `at`, in its order", value=list(names),
+        )  # fmt: skip
     for name, model, key, who in [
         *((n, student, "at", "student") for n in term.at),
         *((n, teacher, "teacher_at", "teacher") for n in names),

@@ -111,7 +111,10 @@ def check_graph(spec: JobSpec, checked: Checked) -> None:
     if graph.preprocess is None and spec.teacher.preprocess is None:
         message = "the file does not say what its input looks like: RGB in [0, 1] with ImageNet's mean and deviation is assumed"
         checked.note(f"{graph.kind}.preprocess", message, "teacher.preprocess")
-    if spec.task == "detection" and not graph.selection:
+    if spec.task == "detection" and not graph.selection and spec.teacher.expect is not None:
+        message, hint = "the teacher gives features only: there is no score to expect", "leave teacher.expect out"
+        checked.refuse("teacher.unscored", message, "teacher.expect", hint=hint)
+    elif spec.task == "detection" and not graph.selection:
         checked.note(
             "teacher.unscored",
             "the teacher gives features only: what it knows cannot be scored before training",

@@ -71,6 +71,19 @@ def test_jobs_are_refused_with_the_field(world: World, changes: dict[str, Any], 
     assert codes(dry(world, **changes)) == problems
 
 
+def test_a_score_cannot_be_expected_of_a_detector_that_gives_features_only(world: World) -> None:
+    told = {"weights": "teacher.onnx", "onnx": {"features": {"stem": "p3"}}, "preprocess": {"range": 255}}
+    job = {
+        "dataset": {"format": "scenes", "size": [48, 64]},
+        "student": "retinanet-mobilenet_v2",
+        "distill": [{"method": "pkd", "at": "p3"}],
+    }
+    plain = dry(world, **job, teacher=told).json()
+    assert [one["info"]["code"] for one in plain["findings"]] == ["teacher.unscored"]
+    expected = dry(world, **job, teacher={**told, "expect": {"map": 30}})
+    assert codes(expected) == {"teacher.expect": "teacher.unscored"}
+
+
 def test_not_a_file_of_that_kind(world: World) -> None:
     (world.roots / "teacher.onnx").write_text("no graph")
     answer = dry(world)
