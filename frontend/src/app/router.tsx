@@ -1,4 +1,4 @@
-import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from '@tanstack/react-router';
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, redirect } from '@tanstack/react-router';
 import { Empty } from '@/components/command';
 import {
   parseCompareSearch, parseNameSearch, parseNewSearch, parseRunSearch, parseRunsSearch, parseSearch, stringifySearch,
@@ -7,7 +7,11 @@ import { Shell } from './shell';
 
 const root = createRootRoute({
   component: Shell,
-  notFoundComponent: () => <Empty title="There is no such page" />,
+  notFoundComponent: () => (
+    <Empty title="There is no such page">
+      <Link to="/runs">To the runs</Link>
+    </Empty>
+  ),
 });
 const under = () => root;
 
