@@ -15,6 +15,15 @@ READINGS = {
         "is speed; whether it would catch up in a longer schedule was not tried. Weights were chosen at 20 epochs, and one seed chose them.",
         "",
     ],
+    "bccd_masks": [
+        "How we read it: where the masks look makes no difference that three seeds can show. Units that were never trained, and masks moved to",
+        "other places, keep all but a point at most of what ACAM-KD reaches, and both differences are within noise. With the matched MSE above this",
+        "says why CWD and MGD are ahead: what ACAM-KD gives here is the strength of a feature loss, not the choice of positions.",
+        "",
+        "ACAM-KD comes within 0.3 points of its mean in the first table, with another teacher and machine. Runs shared the machine with others, and",
+        "two were paused and resumed, so minutes are not compared.",
+        "",
+    ],
     "scratch": [
         "How we read it: nothing beats the student alone on test, and ACAM-KD is no exception. On val, which comes from train's own",
         "sequence, feature MSE and ACAM-KD are ahead of it: what they hand over is knowledge of that sequence, and the teacher, too, loses nine",

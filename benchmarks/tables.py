@@ -33,7 +33,6 @@ LABELS = {
     "acam_letter": "ACAM-KD (the paper's letter)",
     "acam_frozen": "ACAM-KD, masks frozen",
     "acam_shuffled": "ACAM-KD, masks shuffled",
-    "none_long": "student alone, 80 epochs",
     "none_half_rate": "student alone, half the rate",
     "none_double_rate": "student alone, double the rate",
 }
@@ -338,16 +337,7 @@ def bccd(folder: Path) -> str:
             f"- {told}" for other in ("acam_frozen", "acam_shuffled") if (told := comparison(masks, "acam", other))
         ]
         lines += ["", *READINGS.get("bccd_masks", [])]
-    if long := [run for run in runs if run["arm"] == "none_long"]:
-        lines += ["## Is it only speed?", "", "The student alone with twice the epochs of every arm above.", ""]
-        lines += [*arms_table(long, "none_long", "mAP"), ""]
-        lines += [
-            f"- {told}"
-            for other in LABELS
-            if other != "none_long" and (told := comparison(final + long, other, "none_long"))
-        ]
-        lines += ["", *READINGS.get("bccd_long", [])]
-    lines += [finished(len(final) + len(masks) + len(long), 39), ""]
+    lines += [finished(len(final) + len(masks), 36), ""]
     return "\n".join(lines)
 
 
