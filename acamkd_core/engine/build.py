@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from acamkd_core import ranks
 from acamkd_core.datasets.base import Dataset
@@ -19,6 +16,7 @@ from acamkd_core.datasets.registry import open_dataset
 from acamkd_core.engine.networks import Taught, build_student, build_teacher, with_random_head
 from acamkd_core.engine.parts import Parts, Run
 from acamkd_core.engine.randomness import seed_torch
+from acamkd_core.engine.recorded_ratio import recorded_ratio
 from acamkd_core.engine.resolve import from_header, from_onnx, from_program, locate, resolve
 from acamkd_core.graph_plan import GraphPlan
 from acamkd_core.methods.base import LevelPair, Method
@@ -36,7 +34,6 @@ from acamkd_core.spec.methods import FeatureMSEMatchedTerm, MethodTerm
 from acamkd_core.spec.models import ModelSpec, TeacherSpec
 from acamkd_core.spec.native import NativeHeader, read_native_header
 from acamkd_core.spec.pairing import Pairing, Shape, pair_up, pair_words
-from acamkd_core.spec.problems import problems_of
 from acamkd_core.spec.sizes import only_size, size_misfit
 from acamkd_core.tasks.registry import build_task
 from acamkd_core.tasks.segmentation import SegmentationTask
@@ -336,41 +333,3 @@ def pair_levels(term: MethodTerm, student: TaskModel, teacher: TaskModel, field_
     if (far := far_levels(term, *strides)) is not None:
         raise CoreError.of(far.within(field_name))
     return [LevelPair(s, t, student.levels[s], teacher.levels[t]) for s, t in zip(term.at, names, strict=True)]
-
-
-def recorded_ratio(
-    term: FeatureMSEMatchedTerm, files: Mapping[str, Path], field_name: str
-) -> tuple[tuple[int, float], ...]:
-    """The (iteration, KD/MSE ratio) pairs that `ratio_from` names. `files`: reference to local file, as a worker hands them over.
-
-    Raises:
-        CoreError: `ratio.missing`, `ratio.unreadable`.
-    """
-    if term.ratio_from is None:
-        raise CoreError(
-            "ratio.missing",
-            "feature_mse_matched needs `ratio` or `ratio_from`",
-            hint="name a finished ACAM-KD job",
-            field=field_name,
-        )
-    reference = term.ratio_from
-    path = files.get(reference.replace("job:", "ratio:", 1)) or Path(reference)
-    try:
-        given = {**term.model_dump(exclude={"ratio_from"}), "ratio": json.loads(path.read_text())}
-        pairs = FeatureMSEMatchedTerm.model_validate(given).ratio  # the rules of a ratio that a spec holds itself
-    except ValidationError as error:
-        raise _no_ratio(reference, problems_of(error, FeatureMSEMatchedTerm)[0].message, field_name) from None
-    except (OSError, ValueError) as error:
-        raise _no_ratio(reference, str(error), field_name) from None
-    assert pairs is not None
-    return pairs
-
-
-def _no_ratio(reference: str, why: str, field_name: str) -> CoreError:
-    return CoreError(
-        "ratio.unreadable",
-        f"no (iteration, ratio) pairs in {reference}: {why}",
-        hint="a JSON list of [iteration, ratio] with rising iterations, as a finished run's kd/mse_ratio",
-        field=field_name,
-        value=reference,
-    )

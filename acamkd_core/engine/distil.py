@@ -24,6 +24,7 @@ from acamkd_core.engine.watch import finite_or_null
 from acamkd_core.models.base import TaskModel
 from acamkd_core.models.resized import Resized
 from acamkd_core.models.weights import weights_digest
+from acamkd_core.spec.early import other_metric
 from acamkd_core.spec.errors import CoreError, ErrorInfo
 from acamkd_core.spec.events import AlarmEvent, LogEvent, MetricsEvent, ProfileEvent, ResolvedEvent, StageEvent
 from acamkd_core.spec.job import JobSpec
@@ -216,11 +217,8 @@ def _check_teacher(parts: Parts, spec: JobSpec, emit: Emit, should_stop: Callabl
     emit(LogEvent(message=f"teacher scores {value:.2f} {primary} on val ({time.monotonic() - started:.1f} s)"))
     expect = spec.teacher.expect
     expected = None if expect is None else getattr(expect, primary)
-    if expect is not None and expected is None:
-        raise CoreError(
-            "teacher.other_metric", f"the metric of {parts.task.name} is {primary}", field="teacher.expect",
-            hint=f"write expect: {{{primary}: ...}}",
-        )  # fmt: skip
+    if expect is not None and (misfit := other_metric(expect, spec.task)) is not None:
+        raise CoreError.of(misfit)
     if expect is not None and expected is not None and abs(value - expected) > expect.tolerance:
         raise CoreError(
             "teacher.unexpected_score",

@@ -193,7 +193,7 @@ def no_way_on(term: MethodTerm, family: str, backbone: str = "") -> ErrorInfo | 
     return None
 
 
-def far_levels(term: MethodTerm, student: Mapping[str, float], teacher: Mapping[str, float]) -> ErrorInfo | None:
+def far_levels(term: MethodTerm, student: Mapping[str, int], teacher: Mapping[str, int]) -> ErrorInfo | None:
     """The first pair whose strides differ too much, as a problem with its `field` inside the term; None when all fit.
 
     Args:
@@ -224,13 +224,13 @@ def _named(term: MethodTerm) -> str:
     return "teacher_at" if term.teacher_at and "teacher_at" in term.model_fields_set else "at"
 
 
-def apart(first: float, second: float) -> float:
+def apart(first: int, second: int) -> float:
     """Factor between the sizes of two maps; a stride of 0 is one position for the whole image, no map at all."""
     if first == second:
         return 1.0
     return max(first / second, second / first) if first and second else math.inf
 
 
-def stride_words(stride: float) -> str:
+def stride_words(stride: int) -> str:
     """A stride, as messages say it."""
-    return f"stride {stride:g}" if stride else "one position for the whole image"
+    return f"stride {stride}" if stride else "one position for the whole image"

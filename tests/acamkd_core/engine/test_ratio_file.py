@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from acamkd_core.engine.build import recorded_ratio
+from acamkd_core.engine.recorded_ratio import recorded_ratio
 from acamkd_core.spec.errors import CoreError
 from acamkd_core.spec.methods import FeatureMSEMatchedTerm
 
